@@ -1,0 +1,114 @@
+//! Keys and values of the pinned maps: `repr(C)`, explicit padding, sizes asserted.
+//!
+//! Integers print as stored, so addresses are byte arrays (IPv4 as `::ffff:a.b.c.d`) and ports are
+//! in host order: `bpftool map dump` shows what a person expects.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::State;
+
+/// Layout version of every pinned map; a daemon adopts only pins that carry its own.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Key of CONNECTIONS, and the name of a connection everywhere: its 4-tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ConnectionKey {
+    /// Our address; IPv4 as `::ffff:a.b.c.d`.
+    pub local_addr: [u8; 16],
+    /// The peer's address; IPv4 as `::ffff:a.b.c.d`.
+    pub remote_addr: [u8; 16],
+    /// Our port, host order.
+    pub local_port: u16,
+    /// The peer's port, host order.
+    pub remote_port: u16,
+    /// Always zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<ConnectionKey>() == 40);
+
+impl ConnectionKey {
+    /// The key of the connection between two socket addresses of one family.
+    #[must_use]
+    pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        ConnectionKey {
+            local_addr: to_bytes(local.ip()),
+            remote_addr: to_bytes(remote.ip()),
+            local_port: local.port(),
+            remote_port: remote.port(),
+            pad: 0,
+        }
+    }
+
+    /// Our socket address; never an IPv4-mapped IPv6 one.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(from_bytes(self.local_addr), self.local_port)
+    }
+
+    /// The peer's socket address; never an IPv4-mapped IPv6 one.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        SocketAddr::new(from_bytes(self.remote_addr), self.remote_port)
+    }
+
+    /// Whether the connection runs over IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.local_addr[..12] == V4_PREFIX
+    }
+}
+
+const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+/// An address as maps hold it: 16 bytes, IPv4 mapped.
+#[must_use]
+pub fn to_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// The address that `bytes` stand for; a mapped one comes back as IPv4.
+#[must_use]
+pub fn from_bytes(bytes: [u8; 16]) -> IpAddr {
+    let [.., a, b, c, d] = bytes;
+    if bytes[..12] == V4_PREFIX { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
+}
+
+/// Value of CONNECTIONS: what the program needs to decide, and what `bpftool` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectionValue {
+    /// State; printed by name.
+    pub state: State,
+    /// Bit 0 ([`FLAG_TIMESTAMPS`]): timestamps were negotiated.
+    pub flags: u8,
+    /// RX queue whose worker owns the connection.
+    pub queue: u16,
+    /// SND.NXT: what the answer to a segment in TIME_WAIT carries as its sequence number.
+    pub snd_nxt: u32,
+    /// RCV.NXT: what such an answer acknowledges.
+    pub rcv_nxt: u32,
+    /// TS.Recent: the timestamp such an answer echoes.
+    pub ts_recent: u32,
+    /// When the state was entered, CLOCK_MONOTONIC in ns.
+    pub since_ns: u64,
+    /// When the next timer of the connection expires, CLOCK_MONOTONIC in ns; 0: none is armed.
+    pub deadline_ns: u64,
+    /// Segments received.
+    pub segments_in: u64,
+    /// Segments sent.
+    pub segments_out: u64,
+    /// Stream bytes received in order, each once.
+    pub bytes_in: u64,
+    /// Stream bytes sent, each once.
+    pub bytes_out: u64,
+}
+
+/// [`ConnectionValue::flags`]: timestamps were negotiated (RFC 7323).
+pub const FLAG_TIMESTAMPS: u8 = 1;
+
+const _: () = assert!(size_of::<ConnectionValue>() == 64);

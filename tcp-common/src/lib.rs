@@ -1,0 +1,12 @@
+//! What the XDP program and the daemon must agree on.
+//!
+//! Map keys and values, connection states, the classification of a segment and the whole XDP
+//! decision live here, so that one source is compiled for BPF and for the host, where it is tested.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod layout;
+pub mod state;
+
+pub use layout::{ConnectionKey, ConnectionValue};
+pub use state::{Cause, State};

@@ -1,0 +1,161 @@
+//! What can be tuned: per connection ([`TcpConfig`], the `tcp` keys of the configuration file) and
+//! per stack ([`StackConfig`]).
+
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+/// Parameters of a listener's connections or of an active open. Defaults are the contract's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// Retransmissions of our SYN before an active open fails; 0 to 30. RFC 9293 section 3.8.3.
+    pub syn_retries: u32,
+    /// Retransmissions of our SYN-ACK before a half-open connection is forgotten; 0 to 30.
+    pub synack_retries: u32,
+    /// RTO before the first RTT sample; at least 1 ms. RFC 6298 section 2.1.
+    pub initial_rto: Duration,
+    /// Smallest RTO; at least 1 ms. RFC 6298 section 2.4 asks for 1 s; like Linux we go lower.
+    pub min_rto: Duration,
+    /// Largest RTO; at least `min_rto`. RFC 6298 section 2.5.
+    pub max_rto: Duration,
+    /// R1: retransmissions of one segment after which the application is told; RFC 9293 section 3.8.3.
+    pub retries1: u32,
+    /// R2: retransmissions of one segment after which the connection is aborted; RFC 9293 section 3.8.3.
+    pub retries2: u32,
+    /// R2 once the application has closed and nobody waits for the outcome.
+    pub orphan_retries: u32,
+    /// Abort when sent data stay unacknowledged this long; zero: off. RFC 5482.
+    pub user_timeout: Duration,
+    /// Longest wait before a segment is acknowledged; below 500 ms; zero: at once. RFC 9293 section 3.8.6.3.
+    pub delayed_ack: Duration,
+    /// First interval of the persist timer; `None`: the current RTO. RFC 9293 section 3.8.6.1.
+    pub persist_initial: Option<Duration>,
+    /// Largest interval of the persist timer.
+    pub persist_max: Duration,
+    /// Whether idle connections are probed. RFC 9293 section 3.8.4.
+    pub keepalive: bool,
+    /// Idle time before the first keep-alive probe.
+    pub keepalive_time: Duration,
+    /// Interval between keep-alive probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered keep-alive probes after which the connection is aborted; at least 1.
+    pub keepalive_probes: u32,
+    /// How long FIN_WAIT_2 may last once the application has closed both ways.
+    pub fin_wait2_timeout: Duration,
+    /// Maximum segment lifetime; TIME_WAIT lasts twice as long. RFC 9293 section 3.4.2.
+    pub msl: Duration,
+    /// Whether a new SYN may reopen a connection in TIME_WAIT. RFC 6191.
+    pub time_wait_reuse: bool,
+    /// Whether Nagle's algorithm is off. RFC 9293 section 3.7.4.
+    pub nodelay: bool,
+    /// What close does: `None`: returns at once and delivers in the background; zero: sends RST;
+    /// longer: waits that long for delivery, then sends RST.
+    pub linger: Option<Duration>,
+    /// Capacity of the accept queue, connections.
+    pub backlog: u32,
+    /// Capacity of the SYN queue (SYN_RCVD), connections.
+    pub syn_backlog: u32,
+    /// Largest MSS we announce, bytes; `None`: what the interface's MTU allows. RFC 9293 section 3.7.1.
+    pub mss: Option<u16>,
+    /// Whether window scaling is offered and accepted. RFC 7323 section 2.
+    pub window_scale: bool,
+    /// Whether timestamps are offered and accepted. RFC 7323 section 3.
+    pub timestamps: bool,
+    /// Whether a segment without connection draws a reset (else silence) at this listener.
+    pub reset_unknown: bool,
+    /// Largest receive buffer, bytes: the most we announce as window.
+    pub recv_buffer: u32,
+    /// Largest send buffer, bytes.
+    pub send_buffer: u32,
+    /// TTL or hop limit of what we send; 1 to 255.
+    pub ttl: u8,
+    /// Differentiated services code point of what we send; 0 to 63.
+    pub dscp: u8,
+    /// How the RTO follows from round-trip times.
+    pub rtt_estimator: RttEstimator,
+}
+
+/// How round-trip times become a retransmission timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RttEstimator {
+    /// SRTT and RTTVAR; RTO = SRTT + 4 x RTTVAR. RFC 6298.
+    #[default]
+    Rfc6298,
+    /// The textbook's: RTT = 0.9 old + 0.1 new; RTO = 2 x RTT. RFC 793 section 3.7.
+    Rfc793,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        TcpConfig {
+            syn_retries: 7,
+            synack_retries: 5,
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            retries1: 3,
+            retries2: 15,
+            orphan_retries: 8,
+            user_timeout: Duration::ZERO,
+            delayed_ack: Duration::from_millis(40),
+            persist_initial: None,
+            persist_max: Duration::from_secs(60),
+            keepalive: false,
+            keepalive_time: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
+            fin_wait2_timeout: Duration::from_secs(60),
+            msl: Duration::from_secs(30),
+            time_wait_reuse: true,
+            nodelay: false,
+            linger: None,
+            backlog: 4096,
+            syn_backlog: 4096,
+            mss: None,
+            window_scale: true,
+            timestamps: true,
+            reset_unknown: true,
+            recv_buffer: 1 << 20,
+            send_buffer: 1 << 20,
+            ttl: 64,
+            dscp: 0,
+            rtt_estimator: RttEstimator::Rfc6298,
+        }
+    }
+}
+
+/// Parameters of a whole stack (one worker, one RX queue).
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// MAC address of the interface.
+    pub mac: [u8; 6],
+    /// IP MTU of the interface, bytes; 576 to 9000.
+    pub mtu: u16,
+    /// RX queue this stack serves; shown in the connection table.
+    pub queue: u16,
+    /// Most connections in any state.
+    pub max_connections: usize,
+    /// Most memory in send and receive buffers of all connections, bytes.
+    pub max_buffer_memory: usize,
+    /// Local ports for active opens.
+    pub ephemeral_ports: RangeInclusive<u16>,
+    /// Whether a checksum field that holds only the pseudo-header sum is accepted
+    /// (veth peers that leave checksums to hardware that does not exist).
+    pub accept_partial_checksum: bool,
+    /// Resets per second sent for segments without a connection.
+    pub rst_rate: u32,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        StackConfig {
+            mac: [0; 6],
+            mtu: 1500,
+            queue: 0,
+            max_connections: 65_536,
+            max_buffer_memory: 1 << 30,
+            ephemeral_ports: 40_000..=49_999,
+            accept_partial_checksum: false,
+            rst_rate: 1000,
+        }
+    }
+}

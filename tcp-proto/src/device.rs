@@ -1,0 +1,50 @@
+//! One turn of a worker: receive a batch, run the stack, commit the connection table, transmit,
+//! commit removals. The same function serves AF_XDP and the tests' virtual link.
+
+use tcp_common::{ConnectionKey, ConnectionValue};
+
+use crate::stack::{Event, Stack};
+use crate::time::Instant;
+
+/// Most frames a turn receives before it serves timers and applications.
+pub const RECEIVE_BATCH: usize = 64;
+/// Most frames a turn sends before it yields.
+pub const TRANSMIT_BATCH: usize = 64;
+
+/// What a worker drives: a packet interface and the connection table that the XDP program reads.
+pub trait Device {
+    /// Hands at most `limit` received frames (Ethernet, whole) to `sink`.
+    fn receive(&mut self, limit: usize, sink: impl FnMut(&[u8]));
+
+    /// Writes entries of the connection table, new ones and changed ones; calls `failed` with the key
+    /// of each that could not be written (table full).
+    fn commit(&mut self, entries: &[(ConnectionKey, ConnectionValue)], failed: impl FnMut(ConnectionKey));
+
+    /// Offers free transmit frames to `build` until it returns `None` (nothing to send), `limit` frames
+    /// are filled, or no frame is free; `build` returns the frame's length. Then makes the interface send.
+    fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>);
+
+    /// Deletes entries of the connection table.
+    fn remove(&mut self, keys: &[ConnectionKey]);
+}
+
+/// Turns once; returns when to turn again at the latest if no frame arrives and no application acts
+/// (`now` or earlier: at once).
+///
+/// No SYN or SYN-ACK leaves before its connection's entry exists: entries are committed before anything
+/// is transmitted, and a connection whose entry can't be written is dropped. Entries are removed last, so
+/// that a peer's answer to our last segment is not taken for a stranger's.
+pub fn turn<D: Device>(
+    stack: &mut Stack,
+    device: &mut D,
+    now: Instant,
+    mut on_event: impl FnMut(&mut Stack, Event),
+) -> Option<Instant> {
+    device.receive(RECEIVE_BATCH, |frame| stack.handle_frame(now, frame));
+    stack.handle_timeout(now);
+    while let Some(event) = stack.poll_event() {
+        on_event(stack, event);
+    }
+    let _ = device;
+    todo!()
+}
