@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod layout;
+pub mod siphash;
 pub mod state;
 
 pub use layout::{ConnectionKey, ConnectionValue};

@@ -16,9 +16,15 @@ pub trait Device {
     /// Hands at most `limit` received frames (Ethernet, whole) to `sink`.
     fn receive(&mut self, limit: usize, sink: impl FnMut(&[u8]));
 
-    /// Writes entries of the connection table, new ones and changed ones; calls `failed` with the key
-    /// of each that could not be written (table full).
-    fn commit(&mut self, entries: &[(ConnectionKey, ConnectionValue)], failed: impl FnMut(ConnectionKey));
+    /// Writes entries of the connection table: inserts `new` ones and calls `failed` with the key of each
+    /// that could not be inserted (table full); overwrites `changed` ones that still exist (BPF_EXIST: an
+    /// entry that somebody deleted stays deleted).
+    fn commit(
+        &mut self,
+        new: &[(ConnectionKey, ConnectionValue)],
+        changed: &[(ConnectionKey, ConnectionValue)],
+        failed: impl FnMut(ConnectionKey),
+    );
 
     /// Offers free transmit frames to `build` until it returns `None` (nothing to send), `limit` frames
     /// are filled, or no frame is free; `build` returns the frame's length. Then makes the interface send.
