@@ -112,3 +112,66 @@ pub struct ConnectionValue {
 pub const FLAG_TIMESTAMPS: u8 = 1;
 
 const _: () = assert!(size_of::<ConnectionValue>() == 64);
+
+/// Key of LISTENERS: where a listener listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// Its address, IPv4 mapped; `::ffff:0.0.0.0` and `::` are the wildcards of the two families.
+    pub addr: [u8; 16],
+    /// Its port, host order.
+    pub port: u16,
+    /// Always zero.
+    pub pad: u16,
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 20);
+
+impl ListenerKey {
+    /// The key of a listener on `local`.
+    #[must_use]
+    pub fn new(local: SocketAddr) -> Self {
+        ListenerKey { addr: to_bytes(local.ip()), port: local.port(), pad: 0 }
+    }
+}
+
+/// Value of LISTENERS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ListenerValue {
+    /// Position in the daemon's list of listeners.
+    pub index: u32,
+}
+
+/// Value of CONFIG, whose one entry the daemon writes and the program reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// [`LAYOUT_VERSION`] of whoever made the maps.
+    pub layout_version: u32,
+    /// RX queues of the interface; a queue beyond has no socket. At most [`MAX_QUEUES`].
+    pub queues: u32,
+    /// When the daemon last said that it lives, CLOCK_MONOTONIC in ns.
+    pub heartbeat_ns: u64,
+    /// MAC address of the interface; frames to any other pass.
+    pub mac: [u8; 6],
+    /// First port of active opens, host order.
+    pub ephemeral_first: u16,
+    /// Last port of active opens, host order; below the first: there are none.
+    pub ephemeral_last: u16,
+    /// Always zero.
+    pub pad: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Config>() == 32);
+
+/// Most RX queues of an interface.
+pub const MAX_QUEUES: u32 = 64;
+/// Most listeners.
+pub const MAX_LISTENERS: u32 = 4096;
+/// Most unicast addresses of an interface.
+pub const MAX_ADDRESSES: u32 = 4096;
+/// 64-bit words of the map of owned ports: one bit per port.
+pub const PORT_WORDS: u32 = 65536 / 64;
+/// 64-bit words of the map of accepted VLANs: one bit per VID.
+pub const VLAN_WORDS: u32 = 4096 / 64;

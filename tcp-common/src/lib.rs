@@ -5,9 +5,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod counters;
+pub mod decide;
 pub mod layout;
 pub mod siphash;
 pub mod state;
 
+pub use counters::Counters;
+pub use decide::{Decision, Steer, Verdict};
 pub use layout::{ConnectionKey, ConnectionValue};
 pub use state::{Cause, State};

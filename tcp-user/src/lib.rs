@@ -1,1 +1,3 @@
 //! The xtcp library.
+
+pub mod xdp;

@@ -1,0 +1,166 @@
+//! What the program counts: one declaration makes the value of the map COUNTERS, the enums that
+//! choose its fields, and the names that `xtcp stats` prints.
+//!
+//! Every frame has one [`Outcome`]; one that is ours and well-formed also has one [`Class`], and a
+//! dropped one has one [`DropReason`].
+
+use core::mem::offset_of;
+use core::ops::AddAssign;
+
+macro_rules! counters {
+    ($(
+        $(#[$group_doc:meta])*
+        enum $group:ident, $read:ident, $slot:ident {
+            $( $(#[$doc:meta])* $variant:ident, $name:literal, $field:ident; )+
+        }
+    )+) => {
+        /// Value of COUNTERS, one per CPU: frames since the map was made.
+        ///
+        /// `u64` fields without padding, so the program may also see it as an array of [`Counters::SLOTS`]
+        /// numbers, in which the `slot()` of each enum is an index.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct Counters {
+            $($( $(#[$doc])* pub $field: u64, )+)+
+        }
+
+        impl Counters {
+            $(
+                /// The name and value of each counter of this group.
+                pub fn $read(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                    [$( ($name, self.$field), )+].into_iter()
+                }
+
+                fn $slot(&mut self, which: $group) -> &mut u64 {
+                    match which {
+                        $( $group::$variant => &mut self.$field, )+
+                    }
+                }
+            )+
+        }
+
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                $($( self.$field += other.$field; )+)+
+            }
+        }
+
+        $(
+            $(#[$group_doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+            #[repr(u8)]
+            pub enum $group {
+                $( $(#[$doc])* $variant, )+
+            }
+
+            impl $group {
+                /// Every one, in the order of the fields of [`Counters`].
+                pub const ALL: &[$group] = &[$( $group::$variant, )+];
+
+                const SLOTS: &[usize] = &[$( offset_of!(Counters, $field) / size_of::<u64>(), )+];
+
+                /// The name under which `xtcp stats` prints it.
+                #[must_use]
+                pub const fn name(self) -> &'static str {
+                    match self {
+                        $( $group::$variant => $name, )+
+                    }
+                }
+
+                /// Its index when [`Counters`] is seen as an array of numbers.
+                #[must_use]
+                #[inline(always)]
+                pub const fn slot(self) -> usize {
+                    const FIRST: usize = $group::SLOTS[0];
+                    FIRST + self as usize
+                }
+            }
+
+            const _: () = {
+                let mut i = 0;
+                while i < $group::ALL.len() {
+                    assert!($group::ALL[i].slot() == $group::SLOTS[i]);
+                    i += 1;
+                }
+            };
+        )+
+    };
+}
+
+counters! {
+    /// What a segment of an owned port is. The first that fits counts: a FIN with data is a FIN.
+    enum Class, classes, class {
+        /// SYN without ACK.
+        Syn, "syn", syn;
+        /// SYN with ACK.
+        SynAck, "syn_ack", syn_ack;
+        /// FIN.
+        Fin, "fin", fin;
+        /// RST.
+        Rst, "rst", rst;
+        /// ACK without payload.
+        Ack, "ack", ack;
+        /// ACK with payload.
+        Data, "data", data;
+        /// An ICMP error that quotes a segment of one of our connections.
+        Icmp, "icmp", icmp;
+    }
+
+    /// What became of a frame.
+    enum Outcome, verdicts, outcome {
+        /// Left to the kernel.
+        Pass, "pass", pass;
+        /// Dropped; a [`DropReason`] says why.
+        Drop, "drop", drop;
+        /// A connection's own segment, given to the daemon.
+        SteerConnection, "steer_connection", steer_connection;
+        /// A SYN to a listener, given to the daemon.
+        SteerSyn, "steer_syn", steer_syn;
+        /// Another segment of an owned port that belongs to no connection, given to the daemon to be answered.
+        SteerNoConnection, "steer_no_connection", steer_no_connection;
+        /// An ICMP error about a connection, given to the daemon.
+        SteerIcmp, "steer_icmp", steer_icmp;
+    }
+
+    /// Why a frame was dropped.
+    enum DropReason, drops, drop_reason {
+        /// The TCP header is cut short, or its length is below 20 bytes or beyond the packet.
+        HeaderLength, "header_length", drop_header_length;
+        /// None of FIN, SYN, RST, PSH, ACK, URG.
+        Null, "null", drop_null;
+        /// FIN, PSH and URG without ACK.
+        Xmas, "xmas", drop_xmas;
+        /// SYN and FIN.
+        SynFin, "syn_fin", drop_syn_fin;
+        /// SYN and RST.
+        SynRst, "syn_rst", drop_syn_rst;
+        /// FIN without ACK.
+        FinWithoutAck, "fin_without_ack", drop_fin_without_ack;
+        /// PSH or URG, but none of SYN, RST, ACK.
+        WithoutAck, "without_ack", drop_without_ack;
+        /// The first fragment of a packet: the rest carries no ports, so none of it can be steered.
+        Fragment, "fragment", drop_fragment;
+        /// RST that belongs to no connection.
+        StrayRst, "stray_rst", drop_stray_rst;
+        /// More ICMP errors about connections than a CPU lets through.
+        IcmpRate, "icmp_rate", drop_icmp_rate;
+        /// The daemon lives, but has no socket on the queue that the frame came from.
+        NoSocket, "no_socket", drop_no_socket;
+    }
+}
+
+impl Counters {
+    /// How many numbers it holds.
+    pub const SLOTS: usize = size_of::<Counters>() / size_of::<u64>();
+
+    /// Counts one frame.
+    pub fn record(&mut self, decision: &crate::Decision) {
+        *self.outcome(decision.verdict.outcome()) += 1;
+        if let Some(class) = decision.class {
+            *self.class(class) += 1;
+        }
+        if let crate::Verdict::Drop(reason) = decision.verdict {
+            *self.drop_reason(reason) += 1;
+        }
+    }
+}
