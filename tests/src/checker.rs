@@ -1,0 +1,557 @@
+//! The checker: rules of RFC 9293 and RFC 7323 that hold for every segment a TCP sends, whatever the test does.
+//!
+//! It reads what a lab captured on the client's end of the wire, in order, and judges the segments that xtcp sent.
+//! Lost capture frames never make a false alarm: a rule compares only segments that were seen.
+//! Leaves out: whatever depends on timing or on what the peer's application wanted; that is for the tests.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::segment::{Mac, Segment};
+
+/// How many segments of a flow a report shows before the one that broke a rule.
+const REPORTED_SEGMENTS: usize = 30;
+
+/// Judges captured frames as they come and keeps the segments for the tests to look at.
+#[derive(Debug)]
+pub struct Checker {
+    sender: Mac,
+    owned: Vec<RangeInclusive<u16>>,
+    flows: HashMap<FlowKey, Flow>,
+    segments: Vec<Segment>,
+    checked: usize,
+    violations: Vec<Violation>,
+}
+
+/// A flow as xtcp sees it: its own end first.
+type FlowKey = (SocketAddr, SocketAddr);
+
+/// A rule that a segment of xtcp's broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// RFC 9293 section 3.1: every segment after the first SYN acknowledges (a RST that answers a segment with ACK
+    /// excepted: section 3.10.7.1 gives it that segment's SEG.ACK as its sequence number and no ACK).
+    AckAfterSyn,
+    /// RFC 9293 section 3.2, RFC 7323, RFC 2018: MSS, window scale and SACK-permitted only on a SYN.
+    SynOptionsOnlyOnSyn,
+    /// RFC 9293 section 3.1: reserved bits are sent as zero.
+    ReservedBitsZero,
+    /// The IPv4 header checksum is right.
+    IpChecksum,
+    /// The TCP checksum is right.
+    TcpChecksum,
+    /// The options can be parsed.
+    OptionsWellFormed,
+    /// RFC 9293 section 3.8.6: the right edge of the window never moves left.
+    WindowNeverShrinks,
+}
+
+/// A broken rule and the segment that broke it.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: Rule,
+    /// What exactly was wrong.
+    pub detail: String,
+    /// Index of the segment among the captured ones.
+    pub segment: usize,
+}
+
+/// What has been seen of a flow.
+#[derive(Debug, Default)]
+struct Flow {
+    /// xtcp's initial sequence number, from its last SYN.
+    isn: Option<u32>,
+    /// Whether xtcp has sent a segment with ACK since that SYN.
+    acknowledged: bool,
+    /// Window scale that xtcp's SYN and the peer's SYN offered; scaling needs both (RFC 7323 section 2.2).
+    our_scale: Offer,
+    peer_scale: Offer,
+    /// The right edge offered last.
+    right_edge: Option<u32>,
+    /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
+    peer_acks: HashSet<u32>,
+}
+
+/// What a SYN said about window scaling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Offer {
+    /// The SYN was not seen.
+    #[default]
+    Unknown,
+    /// It had no such option.
+    None,
+    /// It offered this shift.
+    Shift(u8),
+}
+
+impl Checker {
+    /// A checker of what the interface with MAC address `sender` sends from owned ports; none is owned yet.
+    #[must_use]
+    pub fn new(sender: Mac) -> Checker {
+        Checker {
+            sender,
+            owned: Vec::new(),
+            flows: HashMap::new(),
+            segments: Vec::new(),
+            checked: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Segments from `ports` are xtcp's from now on.
+    pub fn own(&mut self, ports: RangeInclusive<u16>) {
+        self.owned.push(ports);
+    }
+
+    /// Takes the next captured frame.
+    pub fn frame(&mut self, at: Duration, frame: &[u8]) {
+        if let Some(segment) = Segment::parse(at, frame) {
+            self.segment(segment);
+        }
+    }
+
+    /// Every segment captured so far, both ways, in order.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// How many segments of xtcp's have been judged.
+    #[must_use]
+    pub fn checked(&self) -> usize {
+        self.checked
+    }
+
+    /// The rules broken so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// Whether a segment was sent by xtcp.
+    #[must_use]
+    pub fn is_ours(&self, segment: &Segment) -> bool {
+        segment.source_mac == self.sender && self.owned.iter().any(|ports| ports.contains(&segment.source.port()))
+    }
+
+    /// What went wrong, with the flow's segments up to it; `None` when nothing did.
+    #[must_use]
+    pub fn report(&self) -> Option<String> {
+        let first = self.violations.first()?;
+        let more = self.violations.len() - 1;
+        Some(format!("{}\n({more} more violations)", self.describe(first)))
+    }
+
+    fn segment(&mut self, segment: Segment) {
+        let index = self.segments.len();
+        if self.is_ours(&segment) {
+            self.checked += 1;
+            let flow = self.flows.entry((segment.source, segment.destination)).or_default();
+            for (rule, detail) in flow.sent(&segment) {
+                self.violations.push(Violation { rule, detail, segment: index });
+            }
+        } else {
+            self.flows.entry((segment.destination, segment.source)).or_default().received(&segment);
+        }
+        self.segments.push(segment);
+    }
+
+    fn describe(&self, violation: &Violation) -> String {
+        let broken = &self.segments[violation.segment];
+        let ends = [broken.source, broken.destination];
+        let mut lines: Vec<String> = self.segments[..=violation.segment]
+            .iter()
+            .filter(|segment| ends.contains(&segment.source) && ends.contains(&segment.destination))
+            .map(|segment| format!("  {segment}"))
+            .collect();
+        let hidden = lines.len().saturating_sub(REPORTED_SEGMENTS);
+        lines.drain(..hidden);
+        format!("{violation}\nflow {} > {}, last segments:\n{}", ends[0], ends[1], lines.join("\n"))
+    }
+}
+
+impl Flow {
+    /// Judges a segment that xtcp sent.
+    fn sent(&mut self, segment: &Segment) -> Vec<(Rule, String)> {
+        if segment.flags.syn {
+            self.sent_syn(segment);
+        }
+        let found = [
+            self.check_ack(segment),
+            check_syn_options(segment),
+            check_header(segment),
+            check_checksums(segment),
+            self.check_window(segment),
+        ];
+        self.acknowledged |= segment.flags.ack && !segment.flags.rst;
+        found.into_iter().flatten().collect()
+    }
+
+    /// A SYN with a new sequence number begins a new incarnation: nothing of the old one binds it.
+    fn sent_syn(&mut self, segment: &Segment) {
+        if self.isn != Some(segment.seq) {
+            let peer_scale = if segment.flags.ack { self.peer_scale } else { Offer::Unknown };
+            *self = Flow { isn: Some(segment.seq), peer_scale, ..Flow::default() };
+        }
+        self.our_scale = Offer::of(segment);
+    }
+
+    /// Learns from a segment that the peer sent.
+    fn received(&mut self, segment: &Segment) {
+        if segment.flags.syn {
+            self.peer_scale = Offer::of(segment);
+        }
+        if segment.flags.ack {
+            self.peer_acks.insert(segment.ack);
+        }
+    }
+
+    fn check_ack(&self, segment: &Segment) -> Option<(Rule, String)> {
+        let flags = segment.flags;
+        let detail = match (flags.ack, flags.syn, flags.rst) {
+            (true, ..) => return None,
+            (false, true, _) if !self.acknowledged => return None,
+            (false, _, true) if self.peer_acks.contains(&segment.seq) => return None,
+            (false, true, _) => "a SYN without ACK after the flow had acknowledged".to_owned(),
+            (false, _, true) => format!("a RST without ACK whose SEG.SEQ {} the peer never acknowledged", segment.seq),
+            _ => format!("flags [{flags}] without ACK"),
+        };
+        Some((Rule::AckAfterSyn, detail))
+    }
+
+    fn check_window(&mut self, segment: &Segment) -> Option<(Rule, String)> {
+        let shift = self.shift(segment)?;
+        let edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
+        let before = self.right_edge.replace(edge)?;
+        let moved = edge.wrapping_sub(before) as i32;
+        if moved >= 0 {
+            return None;
+        }
+        self.right_edge = Some(before);
+        let detail = format!("right window edge moved left by {} bytes, from {before} to {edge}", -i64::from(moved));
+        Some((Rule::WindowNeverShrinks, detail))
+    }
+
+    /// By how many bits the window of a segment is shifted; `None` when it says nothing or can't be known.
+    fn shift(&self, segment: &Segment) -> Option<u8> {
+        if segment.flags.rst || !segment.flags.ack {
+            return None;
+        }
+        match (segment.flags.syn, self.our_scale, self.peer_scale) {
+            (true, ..) | (_, Offer::None, _) | (_, _, Offer::None) => Some(0),
+            (_, Offer::Shift(shift), Offer::Shift(_)) => Some(shift),
+            (_, Offer::Unknown, _) | (_, _, Offer::Unknown) => None,
+        }
+    }
+}
+
+impl Offer {
+    fn of(syn: &Segment) -> Offer {
+        syn.window_scale.map_or(Offer::None, |shift| Offer::Shift(shift.min(14)))
+    }
+}
+
+fn check_syn_options(segment: &Segment) -> Option<(Rule, String)> {
+    if segment.flags.syn {
+        return None;
+    }
+    let present = [
+        (segment.mss.is_some(), "MSS"),
+        (segment.window_scale.is_some(), "window scale"),
+        (segment.sack_permitted, "SACK-permitted"),
+    ];
+    let (_, name) = present.into_iter().find(|(present, _)| *present)?;
+    Some((Rule::SynOptionsOnlyOnSyn, format!("{name} option on a segment without SYN")))
+}
+
+fn check_header(segment: &Segment) -> Option<(Rule, String)> {
+    if segment.flags.reserved != 0 {
+        return Some((Rule::ReservedBitsZero, format!("reserved bits {:#06b}", segment.flags.reserved)));
+    }
+    segment.bad_option.then(|| (Rule::OptionsWellFormed, "an option can't be parsed".to_owned()))
+}
+
+fn check_checksums(segment: &Segment) -> Option<(Rule, String)> {
+    if !segment.ip_checksum_ok {
+        return Some((Rule::IpChecksum, "wrong IPv4 header checksum".to_owned()));
+    }
+    (!segment.tcp_checksum_ok).then(|| (Rule::TcpChecksum, "wrong TCP checksum".to_owned()))
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the checker found a violation of {:?}: {}", self.rule, self.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use etherparse::{PacketBuilder, TcpHeader, TcpOptionElement};
+
+    use super::*;
+
+    const XTCP: Mac = [2, 0, 0, 0, 0, 2];
+    const PEER: Mac = [2, 0, 0, 0, 0, 1];
+    const PORT: u16 = 7;
+    const PEER_PORT: u16 = 50_000;
+
+    /// A header from xtcp's port to the peer's.
+    fn header(seq: u32, ack: Option<u32>, window: u16) -> TcpHeader {
+        let mut tcp = TcpHeader::new(PORT, PEER_PORT, seq, window);
+        tcp.ack = ack.is_some();
+        tcp.acknowledgment_number = ack.unwrap_or(0);
+        tcp
+    }
+
+    fn syn(seq: u32, ack: Option<u32>, scale: Option<u8>) -> TcpHeader {
+        let mut tcp = header(seq, ack, 1000);
+        tcp.syn = true;
+        let scale = scale.map(TcpOptionElement::WindowScale);
+        let options: Vec<_> = [TcpOptionElement::MaximumSegmentSize(1460)].into_iter().chain(scale).collect();
+        tcp.set_options(&options).unwrap();
+        tcp
+    }
+
+    fn from_peer(mut tcp: TcpHeader) -> Vec<u8> {
+        std::mem::swap(&mut tcp.source_port, &mut tcp.destination_port);
+        v4(PEER, XTCP, [10, 0, 0, 1], [10, 0, 0, 2], tcp)
+    }
+
+    fn from_xtcp(tcp: TcpHeader) -> Vec<u8> {
+        v4(XTCP, PEER, [10, 0, 0, 2], [10, 0, 0, 1], tcp)
+    }
+
+    fn v4(from: Mac, to: Mac, source: [u8; 4], destination: [u8; 4], tcp: TcpHeader) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2(from, to).ipv4(source, destination, 64).tcp_header(tcp);
+        builder.write(&mut frame, b"abc").unwrap();
+        frame
+    }
+
+    /// What the checker says of frames captured in this order.
+    fn check(frames: &[Vec<u8>]) -> Vec<Rule> {
+        checker(frames).violations().iter().map(|violation| violation.rule).collect()
+    }
+
+    fn checker(frames: &[Vec<u8>]) -> Checker {
+        let mut checker = Checker::new(XTCP);
+        checker.own(PORT..=PORT);
+        for (index, frame) in frames.iter().enumerate() {
+            checker.frame(Duration::from_millis(index as u64), frame);
+        }
+        checker
+    }
+
+    /// A handshake with window scale 3 both ways: xtcp's ISN is 100, the peer's 500.
+    fn handshake() -> Vec<Vec<u8>> {
+        vec![
+            from_peer(syn(500, None, Some(3))),
+            from_xtcp(syn(100, Some(501), Some(3))),
+            from_peer(header(101, Some(101), 1000)),
+        ]
+    }
+
+    #[test]
+    fn a_well_behaved_connection_breaks_no_rule() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, Some(504), 1000)));
+        let checker = checker(&frames);
+        assert!(checker.violations().is_empty(), "{:?}", checker.report());
+        assert_eq!((checker.checked(), checker.segments().len()), (2, 4));
+    }
+
+    #[test]
+    fn a_segment_without_ack_after_the_syn_is_found() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, None, 1000)));
+        assert_eq!(check(&frames), [Rule::AckAfterSyn]);
+    }
+
+    #[test]
+    fn the_first_syn_of_an_active_open_needs_no_ack_even_when_repeated() {
+        assert_eq!(check(&[from_xtcp(syn(100, None, None)), from_xtcp(syn(100, None, None))]), []);
+    }
+
+    #[test]
+    fn a_bare_syn_after_an_acknowledgment_of_the_same_incarnation_is_found() {
+        let frames =
+            [from_xtcp(syn(100, None, None)), from_xtcp(header(101, Some(9), 10)), from_xtcp(syn(100, None, None))];
+        assert_eq!(check(&frames), [Rule::AckAfterSyn]);
+    }
+
+    #[test]
+    fn a_new_incarnation_may_begin_with_a_bare_syn() {
+        let frames =
+            [from_xtcp(syn(100, None, None)), from_xtcp(header(101, Some(9), 10)), from_xtcp(syn(777, None, None))];
+        assert_eq!(check(&frames), []);
+    }
+
+    #[test]
+    fn a_rst_without_ack_may_answer_a_segment_with_ack() {
+        let mut rst = header(900, None, 0);
+        rst.rst = true;
+        assert_eq!(check(&[from_peer(header(1, Some(900), 10)), from_xtcp(rst)]), []);
+    }
+
+    #[test]
+    fn a_rst_without_ack_and_with_another_sequence_number_is_found() {
+        let mut rst = header(901, None, 0);
+        rst.rst = true;
+        assert_eq!(check(&[from_peer(header(1, Some(900), 10)), from_xtcp(rst)]), [Rule::AckAfterSyn]);
+    }
+
+    #[test]
+    fn options_of_the_syn_on_a_later_segment_are_found() {
+        for option in [
+            TcpOptionElement::MaximumSegmentSize(1460),
+            TcpOptionElement::WindowScale(3),
+            TcpOptionElement::SelectiveAcknowledgementPermitted,
+        ] {
+            let mut tcp = header(101, Some(504), 1000);
+            tcp.set_options(&[option]).unwrap();
+            assert_eq!(check(&[from_xtcp(tcp)]), [Rule::SynOptionsOnlyOnSyn]);
+        }
+    }
+
+    #[test]
+    fn every_reserved_bit_is_found() {
+        for bit in [1, 2, 4, 8] {
+            let mut frame = from_xtcp(header(101, Some(504), 1000));
+            set_byte(&mut frame, 34 + 12, |byte| byte | bit);
+            assert_eq!(check(&[frame]), [Rule::ReservedBitsZero]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_ip_checksum_is_found() {
+        let mut frame = from_xtcp(header(101, Some(504), 1000));
+        frame[14 + 8] -= 1;
+        assert_eq!(check(&[frame]), [Rule::IpChecksum]);
+    }
+
+    #[test]
+    fn a_wrong_tcp_checksum_is_found() {
+        let mut frame = from_xtcp(header(101, Some(504), 1000));
+        *frame.last_mut().unwrap() ^= 1;
+        assert_eq!(check(&[frame]), [Rule::TcpChecksum]);
+    }
+
+    #[test]
+    fn a_wrong_tcp_checksum_over_ipv6_is_found() {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2(XTCP, PEER).ipv6([1; 16], [2; 16], 64);
+        builder.tcp_header(header(101, Some(504), 1000)).write(&mut frame, b"abc").unwrap();
+        assert_eq!(check(std::slice::from_ref(&frame)), []);
+        *frame.last_mut().unwrap() ^= 1;
+        assert_eq!(check(&[frame]), [Rule::TcpChecksum]);
+    }
+
+    #[test]
+    fn an_option_of_impossible_length_is_found() {
+        let mut tcp = header(101, Some(504), 1000);
+        tcp.set_options_raw(&[2, 9, 0, 0]).unwrap();
+        assert_eq!(check(&[from_xtcp(tcp)]), [Rule::OptionsWellFormed]);
+    }
+
+    #[test]
+    fn a_right_edge_that_moves_left_by_one_is_found() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, Some(504), 1000)));
+        frames.push(from_xtcp(header(101, Some(511), 999)));
+        assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn a_window_that_shrinks_as_data_arrive_keeps_its_edge() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, Some(504), 1000)));
+        frames.push(from_xtcp(header(101, Some(512), 999)));
+        assert_eq!(check(&frames), []);
+    }
+
+    #[test]
+    fn the_window_of_a_syn_ack_is_not_scaled() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, Some(501), 125)));
+        assert_eq!(check(&frames), []);
+        frames.push(from_xtcp(header(101, Some(501), 124)));
+        assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn windows_are_not_scaled_when_the_peer_did_not_offer_it() {
+        let frames = [
+            from_peer(syn(500, None, None)),
+            from_xtcp(syn(100, Some(501), Some(3))),
+            from_xtcp(header(101, Some(501), 999)),
+        ];
+        assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn a_right_edge_that_wraps_around_has_not_moved_left() {
+        let edge = [(u32::MAX - 100, 50), (u32::MAX - 10, 50), (u32::MAX, 50), (40, 50)];
+        let mut frames = vec![from_peer(syn(1, None, None)), from_xtcp(syn(100, Some(2), None))];
+        frames[1] = from_xtcp(syn(100, Some(u32::MAX - 2000), None));
+        frames.extend(edge.map(|(ack, window)| from_xtcp(header(101, Some(ack), window))));
+        assert_eq!(check(&frames), []);
+        frames.push(from_xtcp(header(101, Some(u32::MAX), 50)));
+        assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn the_window_of_a_rst_means_nothing() {
+        let mut frames = handshake();
+        let mut rst = header(101, Some(501), 0);
+        rst.rst = true;
+        frames.push(from_xtcp(rst));
+        assert_eq!(check(&frames), []);
+    }
+
+    #[test]
+    fn segments_of_ports_that_are_not_owned_and_of_the_peer_are_not_judged() {
+        let mut other = header(1, None, 0);
+        other.source_port = 9999;
+        assert_eq!(check(&[from_xtcp(other), from_peer(header(1, None, 0))]), []);
+    }
+
+    #[test]
+    fn a_report_names_the_rule_and_shows_the_flow() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, None, 1000)));
+        let report = checker(&frames).report().unwrap();
+        assert!(report.contains("AckAfterSyn"), "{report}");
+        assert!(report.contains("flow 10.0.0.2:7 > 10.0.0.1:50000"), "{report}");
+        assert_eq!(report.matches("10.0.0.2:7 >").count(), 3, "{report}");
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_parsed() {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2(XTCP, PEER).ipv6([1; 16], [2; 16], 9);
+        builder.tcp_header(header(1, Some(2), 3)).write(&mut frame, b"").unwrap();
+        let segment = Segment::parse(Duration::ZERO, &frame).unwrap();
+        assert_eq!(segment.source.ip(), IpAddr::from(Ipv6Addr::from([1; 16])));
+        assert_eq!((segment.ttl, segment.length), (9, 0));
+        let segment = Segment::parse(Duration::ZERO, &from_xtcp(header(1, Some(2), 3))).unwrap();
+        assert_eq!(segment.source.ip(), IpAddr::from(Ipv4Addr::new(10, 0, 0, 2)));
+    }
+
+    /// Changes a byte of the TCP header and makes the checksum right again.
+    fn set_byte(frame: &mut [u8], at: usize, change: impl Fn(u8) -> u8) {
+        let (before, even) = (frame[at], (at - 34).is_multiple_of(2));
+        frame[at] = change(before);
+        let difference = u16::from(frame[at]) - u16::from(before);
+        let difference = if even { difference << 8 } else { difference };
+        let old = !u16::from_be_bytes([frame[34 + 16], frame[34 + 17]]);
+        let (sum, carry) = old.overflowing_add(difference);
+        let new = !(sum + u16::from(carry));
+        frame[34 + 16..34 + 18].copy_from_slice(&new.to_be_bytes());
+    }
+}

@@ -1,0 +1,437 @@
+//! Runs the `xtcp` binary in a lab: writes its configuration, waits for `ready`, keeps its log, stops it on drop.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::Lab;
+use crate::maps::Maps;
+use crate::net::EPHEMERAL_PORTS;
+use crate::wait::{DEADLINE, until};
+
+/// How long a daemon may drain on drop before a second signal tells it to give up what is open.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// The `xtcp` binary under test: `XTCP_BIN`, else the release build of this workspace.
+#[must_use]
+pub fn xtcp_binary() -> PathBuf {
+    std::env::var_os("XTCP_BIN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/xtcp"), PathBuf::from)
+}
+
+/// A command that runs the `xtcp` binary outside of any lab.
+#[must_use]
+pub fn xtcp<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(xtcp_binary());
+    command.args(arguments);
+    command
+}
+
+/// A daemon's configuration while a test writes it.
+#[derive(Debug)]
+pub struct DaemonBuilder<'lab> {
+    lab: &'lab Lab,
+    interface: String,
+    top: String,
+    tcp: String,
+    listeners: String,
+    ports: Vec<u16>,
+}
+
+/// A daemon that serves.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    directory: TempDir,
+    pin_path: PathBuf,
+}
+
+/// How a daemon ended that did not start.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its exit code; `None`: a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<String>,
+}
+
+/// A running child and what it has written.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// Lines of a pipe, collected as they come.
+#[derive(Debug)]
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// A row of `xtcp conns --json`. A LISTEN row has no figures of a connection.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Connection {
+    /// Our end, for example `10.77.0.2:7` or `[fd00:77::2]:7`.
+    pub local: String,
+    /// The peer's end.
+    pub remote: String,
+    /// Name of the state.
+    pub state: String,
+    /// Milliseconds left of every armed timer, by name.
+    #[serde(default)]
+    pub timers: BTreeMap<String, f64>,
+    /// Every other field.
+    #[serde(flatten)]
+    pub figures: BTreeMap<String, Value>,
+}
+
+impl Connection {
+    /// A figure that the contract says every connection has.
+    ///
+    /// # Panics
+    /// When the row has no such number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> u64 {
+        let figure = self.figures.get(name).and_then(Value::as_u64);
+        figure.unwrap_or_else(|| panic!("the row has no number {name}: {self:#?}"))
+    }
+}
+
+impl<'lab> DaemonBuilder<'lab> {
+    pub(crate) fn new(lab: &'lab Lab) -> Self {
+        let interface = lab.server.interface().to_owned();
+        DaemonBuilder {
+            lab,
+            interface,
+            top: String::new(),
+            tcp: String::new(),
+            listeners: String::new(),
+            ports: Vec::new(),
+        }
+    }
+
+    /// Another interface than the lab's.
+    #[must_use]
+    pub fn interface(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.interface);
+        self
+    }
+
+    /// A listener; `service` is a command-line spelling.
+    #[must_use]
+    pub fn listen(self, address: IpAddr, port: u16, service: &str) -> Self {
+        self.listen_with(SocketAddr::new(address, port), &format!("service = \"{service}\""))
+    }
+
+    /// A listener with lines of its own in its table.
+    #[must_use]
+    pub fn listen_with(mut self, address: SocketAddr, lines: &str) -> Self {
+        self.ports.push(address.port());
+        write!(self.listeners, "[[listen]]\naddress = \"{address}\"\n{lines}\n").expect("writing to a string");
+        self
+    }
+
+    /// A top-level line.
+    #[must_use]
+    pub fn line(mut self, line: &str) -> Self {
+        self.top.push_str(line);
+        self.top.push('\n');
+        self
+    }
+
+    /// A line of the `[tcp]` table.
+    #[must_use]
+    pub fn tcp(mut self, line: &str) -> Self {
+        self.tcp.push_str(line);
+        self.tcp.push('\n');
+        self
+    }
+
+    /// Starts the daemon and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not start; the message holds its log.
+    #[must_use]
+    pub fn start(self) -> Daemon {
+        self.try_start().unwrap_or_else(|refusal| panic!("xtcp did not start: {refusal:#?}"))
+    }
+
+    /// Starts the daemon and waits until it serves or has ended.
+    ///
+    /// # Errors
+    /// When it ended before it was ready.
+    ///
+    /// # Panics
+    /// When the binary is missing, and when the daemon does neither within [`DEADLINE`].
+    pub fn try_start(self) -> Result<Daemon, Refusal> {
+        let mut checker = self.lab.checker();
+        checker.own(EPHEMERAL_PORTS);
+        self.ports.iter().for_each(|port| checker.own(*port..=*port));
+        drop(checker);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = directory.path().join("xtcp.toml");
+        std::fs::write(&config, self.text(directory.path())).expect("writing a file");
+        let mut command = self.lab.server.command(xtcp_binary());
+        command.args([OsStr::new("run"), OsStr::new("--config"), config.as_os_str()]);
+        let process = Process::spawn(&mut command);
+        let pin_path = Path::new("/sys/fs/bpf/xtcp").join(&self.interface);
+        Daemon { process, directory, pin_path }.wait_until_ready()
+    }
+
+    /// The configuration as it will be written.
+    #[must_use]
+    pub fn text(&self, directory: &Path) -> String {
+        let control = control_socket(directory);
+        format!(
+            "interface = \"{}\"\ncontrol_socket = \"{}\"\n{}[tcp]\n{}{}",
+            self.interface,
+            control.display(),
+            self.top,
+            self.tcp,
+            self.listeners
+        )
+    }
+}
+
+impl Daemon {
+    /// Rows of `xtcp conns --json`, the listeners' among them.
+    ///
+    /// # Panics
+    /// When the command fails or prints something else.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Connection> {
+        self.json("conns")
+    }
+
+    /// Connections (no LISTEN rows) with a local port.
+    #[must_use]
+    pub fn connections(&self, local_port: u16) -> Vec<Connection> {
+        let suffix = format!(":{local_port}");
+        self.rows().into_iter().filter(|row| row.state != "LISTEN" && row.local.ends_with(&suffix)).collect()
+    }
+
+    /// Waits until the only connection with a local port is in one of `states`, and returns its row.
+    ///
+    /// # Panics
+    /// When it does not get there.
+    #[must_use]
+    pub fn wait_for_state(&self, local_port: u16, states: &[&str]) -> Connection {
+        let what = format!("a connection of port {local_port} in {states:?}; rows: {:?}", self.connections(local_port));
+        until(&what, || self.connections(local_port).into_iter().find(|row| states.contains(&row.state.as_str())))
+    }
+
+    /// Waits until no connection with a local port is left, TIME_WAIT and CLOSED ones aside.
+    ///
+    /// # Panics
+    /// When one stays.
+    pub fn wait_for_no_connection(&self, local_port: u16) {
+        until("the end of all connections", || {
+            let over = |row: &Connection| row.state == "TIME_WAIT" || row.state == "CLOSED";
+            self.connections(local_port).iter().all(over).then_some(())
+        });
+    }
+
+    /// `xtcp stats --json`.
+    ///
+    /// # Panics
+    /// When the command fails or prints something else.
+    #[must_use]
+    pub fn stats(&self) -> Value {
+        self.json("stats")
+    }
+
+    /// The pinned maps, read by bpftool.
+    #[must_use]
+    pub fn maps(&self) -> Maps {
+        Maps::at(&self.pin_path)
+    }
+
+    /// Where the daemon pins its maps.
+    #[must_use]
+    pub fn pin_path(&self) -> &Path {
+        &self.pin_path
+    }
+
+    /// A client command (`conns`, `stats`, `connect`) that speaks to this daemon.
+    #[must_use]
+    pub fn client(&self, subcommand: &str, arguments: &[&str]) -> Command {
+        let mut command = xtcp([subcommand]);
+        command.arg("--control-socket").arg(control_socket(self.directory.path())).args(arguments);
+        command
+    }
+
+    /// The daemon's log so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.process.stderr.get()
+    }
+
+    /// Waits for a line of the log that contains all `words`, and returns it.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_for_log(&self, words: &[&str]) -> String {
+        let wanted = |line: &String| words.iter().all(|word| line.contains(word));
+        until(&format!("a log line with {words:?}"), || self.log().into_iter().find(wanted))
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Sends SIGTERM: drain and stop.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGKILL and reaps: the daemon dies without cleaning up.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        let _ = self.wait();
+    }
+
+    /// Whether the daemon still runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().is_none()
+    }
+
+    /// Waits for the daemon's end.
+    ///
+    /// # Panics
+    /// When it does not end within [`DEADLINE`].
+    pub fn wait(&mut self) -> ExitStatus {
+        until("the end of the daemon", || self.process.try_wait())
+    }
+
+    fn json<T: DeserializeOwned>(&self, subcommand: &str) -> T {
+        let output = self.client(subcommand, &["--json"]).output().expect("xtcp can be run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "xtcp {subcommand} failed: {output:?}; daemon's log: {:#?}", self.log());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("xtcp {subcommand} --json: {error} in {text}"))
+    }
+
+    fn wait_until_ready(mut self) -> Result<Daemon, Refusal> {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.process.stdout.get().iter().any(|line| line == "ready") {
+            if let Some(status) = self.process.try_wait() {
+                return Err(Refusal { code: status.code(), stderr: self.process.stderr.all() });
+            }
+            assert!(Instant::now() < deadline, "the daemon is neither ready nor gone; its log: {:#?}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(self)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let code = self.process.stop();
+        if std::thread::panicking() {
+            eprintln!("log of xtcp ({}):\n{}", self.pin_path.display(), self.process.stderr.all().join("\n"));
+        } else if let Some(trouble) = code {
+            panic!("{trouble}; its log: {:#?}", self.process.stderr.all());
+        }
+    }
+}
+
+impl Process {
+    fn spawn(command: &mut Command) -> Process {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let binary = xtcp_binary();
+        assert!(binary.exists(), "{} is not there: run `cargo xtask build`, or set XTCP_BIN", binary.display());
+        let mut child = command.spawn().expect("nsenter can be run (package util-linux)");
+        let stdout = Lines::collect(child.stdout.take().expect("a pipe"));
+        let stderr = Lines::collect(child.stderr.take().expect("a pipe"));
+        Process { child, stdout, stderr }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // A child that was not reaped keeps its process id, so this can't hit another process.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child can be waited for")
+    }
+
+    /// Ends the process: SIGTERM, again when it drains, SIGKILL at last. Says what was not as it should be.
+    fn stop(&mut self) -> Option<String> {
+        if self.try_wait().is_some() {
+            return None; // The test saw to its end, or its refusal is being reported.
+        }
+        for (signal, patience) in [(Signal::TERM, DRAIN), (Signal::TERM, DEADLINE), (Signal::KILL, DEADLINE)] {
+            self.signal(signal);
+            let deadline = Instant::now() + patience;
+            while Instant::now() < deadline {
+                if let Some(status) = self.try_wait() {
+                    return (signal == Signal::KILL).then(|| format!("xtcp did not stop on SIGTERM ({status})"));
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Some("xtcp survived SIGKILL".to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+impl Lines {
+    fn collect(pipe: impl Read + Send + 'static) -> Lines {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Lines { lines, reader: Some(reader) }
+    }
+
+    /// The lines so far.
+    fn get(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All lines; the writer has ended.
+    fn all(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.get()
+    }
+}
+
+/// Runs a command to its end with nothing on stdin.
+///
+/// # Panics
+/// When it can't be run.
+#[must_use]
+pub fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't run {command:?}: {error}"))
+}
+
+fn control_socket(directory: &Path) -> PathBuf {
+    directory.join("control.sock")
+}

@@ -1,0 +1,329 @@
+//! The wire of a lab: two network namespaces, `client` and `server`, and the veth pair between them.
+//!
+//! The names carry the process id, so that any number of labs live side by side and a leftover can be told from a
+//! lab in use. Everything is undone on drop, also when a test panics, unless the wire was kept.
+//! Leaves out: what runs in the namespaces.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::segment::Mac;
+
+/// The client's IPv4 address.
+pub const CLIENT_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+/// The server's IPv4 address: what xtcp serves.
+pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+/// The client's IPv6 address.
+pub const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1));
+/// The server's IPv6 address: what xtcp serves.
+pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 2));
+
+/// Local ports that the kernel of the server's namespace leaves to xtcp's active opens.
+pub const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 40_000..=49_999;
+
+/// Namespaces, links and pins of labs begin with this (a link has room for 15 bytes only).
+const NAMESPACE_PREFIX: &str = "xtcp-";
+const LINK_PREFIX: &str = "xt";
+
+/// How a wire is made.
+#[derive(Clone, Debug)]
+pub struct WireOptions {
+    /// RX and TX queues of both ends.
+    pub queues: u32,
+    /// MTU of both ends in bytes.
+    pub mtu: u32,
+}
+
+impl Default for WireOptions {
+    fn default() -> Self {
+        WireOptions { queues: 1, mtu: 1500 }
+    }
+}
+
+/// Two namespaces and a veth pair.
+#[derive(Debug)]
+pub struct Wire {
+    /// Where the kernel's TCP plays the peer.
+    pub client: Namespace,
+    /// Where xtcp runs.
+    pub server: Namespace,
+    kept: bool,
+}
+
+/// One end of a wire.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    name: String,
+    interface: String,
+}
+
+impl Wire {
+    /// Makes a wire with names of its own.
+    ///
+    /// # Errors
+    /// When not run as root, or when `ip` or `ethtool` fails; the message names the command and what it said.
+    pub fn new(options: &WireOptions) -> Result<Wire> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let end = |role: &str| Namespace {
+            name: format!("{NAMESPACE_PREFIX}{pid}-{number}-{role}"),
+            interface: format!("{LINK_PREFIX}{pid}-{number}{}", &role[..1]),
+        };
+        Wire::make(Wire { client: end("client"), server: end("server"), kept: false }, options)
+    }
+
+    /// Makes the wire that stays until it is taken down: `xtcp-client` and `xtcp-server`, their links named likewise.
+    ///
+    /// # Errors
+    /// As [`Wire::new`], and when it exists already.
+    pub fn new_kept(options: &WireOptions) -> Result<Wire> {
+        let mut wire = Wire::kept();
+        ensure!(!wire.exists(), "the lab is up already; take it down with `cargo xtask lab down`");
+        wire.kept = false; // so that a wire made halfway is undone
+        let mut wire = Wire::make(wire, options)?;
+        wire.kept = true;
+        Ok(wire)
+    }
+
+    /// The kept wire, whether it exists or not.
+    #[must_use]
+    pub fn kept() -> Wire {
+        let end = |role: &str| {
+            let name = format!("{NAMESPACE_PREFIX}{role}");
+            Namespace { interface: name.clone(), name }
+        };
+        Wire { client: end("client"), server: end("server"), kept: true }
+    }
+
+    /// Whether both namespaces are there.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.client.path().exists() && self.server.path().exists()
+    }
+
+    /// Takes a kept wire down; one that is not there is no error.
+    pub fn take_down(mut self) {
+        self.kept = false;
+    }
+
+    fn make(wire: Wire, options: &WireOptions) -> Result<Wire> {
+        ensure!(rustix::process::geteuid().is_root(), "a lab needs root (network namespaces): run `cargo xtask test`");
+        let (client, server) = (&wire.client, &wire.server);
+        ip(&format!("netns add {}", client.name))?;
+        ip(&format!("netns add {}", server.name))?;
+        let WireOptions { queues, mtu } = options;
+        let end = |end: &Namespace| {
+            format!("{} netns {} mtu {mtu} numrxqueues {queues} numtxqueues {queues}", end.interface, end.name)
+        };
+        ip(&format!("link add {} type veth peer name {}", end(client), end(server)))?;
+        client.bring_up(*queues, [CLIENT_V4, CLIENT_V6])?;
+        server.bring_up(*queues, [SERVER_V4, SERVER_V6])?;
+        server.set_sysctl("net.ipv4.ip_local_reserved_ports", &reserved_ports())?;
+        Ok(wire)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        for end in [&self.client, &self.server] {
+            if end.path().exists()
+                && let Err(error) = ip(&format!("netns del {}", end.name))
+            {
+                eprintln!("the lab's namespace {} is left behind: {error:#}", end.name);
+            }
+        }
+    }
+}
+
+impl Namespace {
+    /// Its name under `/run/netns`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of its end of the veth pair.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// A command that will run in the namespace. Unlike `ip netns exec` this hides neither bpffs nor `/sys`.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        command
+    }
+
+    /// Runs a command in the namespace: words separated by blanks, no quoting.
+    ///
+    /// # Errors
+    /// When it can't be started or fails; the message holds what it wrote to stderr.
+    pub fn run(&self, command_line: &str) -> Result<String> {
+        let mut words = command_line.split_whitespace();
+        let program = words.next().context("an empty command line")?;
+        let output = self.command(program).args(words).output().context("can't run nsenter (package util-linux)")?;
+        succeeded(command_line, &output)
+    }
+
+    /// Runs `work` on a thread inside the namespace; sockets that it makes belong to the namespace for good.
+    ///
+    /// # Panics
+    /// When the namespace can't be entered, and when `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.move_in().expect("the namespace can be entered");
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Moves the calling thread into the namespace.
+    ///
+    /// # Errors
+    /// When the namespace does not exist or the caller is not root.
+    pub fn move_in(&self) -> Result<()> {
+        let path = self.path();
+        let file = File::open(&path).with_context(|| format!("can't open {}", path.display()))?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("can't enter the namespace {}", self.name))
+    }
+
+    /// Sets a sysctl of the namespace (one under `net.`).
+    ///
+    /// # Errors
+    /// When there is no such sysctl or it refuses the value.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
+        self.enter(|| std::fs::write(&path, value)).with_context(|| format!("can't set {name} = {value}"))
+    }
+
+    /// The MAC address of its end of the veth pair.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn mac(&self) -> Result<Mac> {
+        let output = ip(&format!("-n {} -json link show dev {}", self.name, self.interface))?;
+        let links: Vec<Link> = serde_json::from_str(&output).context("can't parse the output of `ip -json link`")?;
+        let address = &links.first().context("`ip link` shows no link")?.address;
+        let mut mac = Mac::default();
+        for (byte, digits) in mac.iter_mut().zip(address.split(':')) {
+            *byte = u8::from_str_radix(digits, 16).with_context(|| format!("{address} is no MAC address"))?;
+        }
+        Ok(mac)
+    }
+
+    /// Runs `ip` in the namespace.
+    ///
+    /// # Errors
+    /// When it fails; the message holds what it wrote to stderr.
+    pub fn ip(&self, arguments: &str) -> Result<String> {
+        ip(&format!("-n {} {arguments}", self.name))
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    fn bring_up(&self, queues: u32, addresses: [IpAddr; 2]) -> Result<()> {
+        let interface = &self.interface;
+        // Duplicate address detection would keep addresses from use for a second.
+        self.set_sysctl(&format!("net.ipv6.conf.{interface}.accept_dad"), "0")?;
+        for address in addresses {
+            let length = if address.is_ipv4() { 24 } else { 64 };
+            let nodad = if address.is_ipv4() { "" } else { "nodad" };
+            self.ip(&format!("address add {address}/{length} dev {interface} {nodad}"))?;
+        }
+        if queues > 1 {
+            self.run(&format!("ethtool -L {interface} rx {queues} tx {queues}"))?;
+        }
+        // AF_XDP sees frames as the peer's driver leaves them: checksums filled in, one segment each.
+        self.run(&format!("ethtool -K {interface} tx off tso off gso off gro off"))?;
+        self.ip("link set lo up")?;
+        self.ip(&format!("link set {interface} up"))?;
+        Ok(())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Link {
+    address: String,
+}
+
+/// Value of `net.ipv4.ip_local_reserved_ports` in the server's namespace.
+#[must_use]
+pub fn reserved_ports() -> String {
+    format!("{}-{}", EPHEMERAL_PORTS.start(), EPHEMERAL_PORTS.end())
+}
+
+/// Namespaces, links and pins of labs whose process has ended: there is nobody left to clean them up.
+#[must_use]
+pub fn leftovers() -> Vec<String> {
+    let listed = |what: &str, directory: &str, prefix: &str| -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let orphans = names.filter(|name| maker(name, prefix).is_some_and(|pid| !is_alive(pid)));
+        orphans.map(|name| format!("{what} {name}")).collect()
+    };
+    [
+        listed("network namespace", "/run/netns", NAMESPACE_PREFIX),
+        listed("link", "/sys/class/net", LINK_PREFIX),
+        listed("pinned maps", "/sys/fs/bpf/xtcp", LINK_PREFIX),
+    ]
+    .concat()
+}
+
+/// The process that made the lab which something is named after.
+fn maker(name: &str, prefix: &str) -> Option<u32> {
+    let (pid, _) = name.strip_prefix(prefix)?.split_once('-')?;
+    pid.parse().ok()
+}
+
+fn is_alive(pid: u32) -> bool {
+    PathBuf::from(format!("/proc/{pid}")).exists()
+}
+
+/// Runs `ip` with words separated by blanks.
+fn ip(arguments: &str) -> Result<String> {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output();
+    succeeded(&format!("ip {arguments}"), &output.context("can't run ip (package iproute2)")?)
+}
+
+fn succeeded(what: &str, output: &Output) -> Result<String> {
+    if !output.status.success() {
+        bail!("`{what}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maker_of_a_lab_is_read_from_its_names() {
+        assert_eq!(maker("xtcp-123-4-client", NAMESPACE_PREFIX), Some(123));
+        assert_eq!(maker("xt4194304-12s", LINK_PREFIX), Some(4_194_304));
+        assert_eq!(maker("xtcp-client", NAMESPACE_PREFIX), None);
+        assert_eq!(maker("eth0", LINK_PREFIX), None);
+    }
+
+    #[test]
+    fn link_names_fit_into_the_kernels_fifteen_bytes() {
+        let longest = format!("{LINK_PREFIX}{}-{}s", 4_194_304, 9999);
+        assert!(longest.len() <= 15, "{longest}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The harness itself, with a kernel TCP server in place of the daemon: a later failure is the daemon's.
+
+use std::net::SocketAddr;
+
+use etherparse::TcpHeader;
+use tests::Lab;
+use tests::net::{CLIENT_V4, SERVER_V4, SERVER_V6, leftovers};
+use tests::peer::{self, assert_same};
+use tests::wait::until;
+
+const PORT: u16 = 7;
+
+#[test]
+fn the_checker_accepts_what_the_kernels_tcp_sends() {
+    let lab = Lab::new();
+    lab.checker().own(PORT..=PORT);
+    for address in [SERVER_V4, SERVER_V6] {
+        let at = SocketAddr::new(address, PORT);
+        let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
+        let data = peer::bytes(3_000_000, 1);
+        assert_same(&peer::exchange(&lab.connect(at), &data), &data);
+        server.join().unwrap();
+    }
+    until("both connections on the wire", || {
+        let last_acks = lab.segments(|segment| segment.source.port() == PORT && segment.flags.fin);
+        (last_acks.len() >= 2).then_some(())
+    });
+    let checker = lab.checker();
+    assert!(checker.checked() > 2 * 3_000_000 / 1460, "the capture missed segments: {}", checker.checked());
+    let syn_ack = checker.segments().iter().find(|segment| checker.is_ours(segment)).unwrap();
+    assert_eq!((syn_ack.flags.syn, syn_ack.mss), (true, Some(1460)), "{syn_ack}");
+}
+
+#[test]
+#[should_panic(expected = "TcpChecksum")]
+fn a_lab_whose_capture_holds_a_violation_panics_when_dropped() {
+    let lab = Lab::new();
+    lab.checker().own(PORT..=PORT);
+    // With this the server's kernel leaves checksums to a device that does not exist.
+    lab.server.run(&format!("ethtool -K {} tx on", lab.server.interface())).unwrap();
+    let at = SocketAddr::new(SERVER_V4, PORT);
+    let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
+    peer::assert_same(&peer::exchange(&lab.connect(at), b"hello"), b"hello");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_hand_made_segment_reaches_the_wire_as_it_was_made() {
+    let lab = Lab::new();
+    let mut null = TcpHeader::new(1234, 0, 42, 100);
+    null.urgent_pointer = 7;
+    tests::raw::send_segment(&lab.client, CLIENT_V4, SocketAddr::new(SERVER_V4, PORT), null, b"xy");
+    let captured = until("the segment", || lab.segments(|segment| segment.source.port() == 1234).pop());
+    assert_eq!((captured.seq, captured.window, captured.length), (42, 100, 2));
+    assert_eq!(captured.flags, tests::segment::Flags::default());
+    assert!(captured.tcp_checksum_ok && captured.ip_checksum_ok, "{captured}");
+}
+
+#[test]
+fn a_lab_is_gone_after_a_panic() {
+    let names = std::thread::spawn(|| {
+        let lab = Lab::new();
+        let name = lab.server.name().to_owned();
+        std::panic::resume_unwind(Box::new(name));
+    });
+    let name = *names.join().unwrap_err().downcast::<String>().unwrap();
+    assert!(name.starts_with("xtcp-"), "{name}");
+    assert!(!std::path::Path::new("/run/netns").join(&name).exists(), "{name} is left behind");
+    assert!(leftovers().iter().all(|leftover| !leftover.contains(&name)));
+}
+
+#[test]
+fn sockets_made_inside_a_namespace_stay_there() {
+    let lab = Lab::new();
+    let listener = peer::listen(&lab.server, SocketAddr::new(SERVER_V4, 9));
+    let at = listener.local_addr().unwrap();
+    let server = peer::serve(listener, 1, peer::echo);
+    assert_same(&peer::exchange(&lab.connect(at), b"inside"), b"inside");
+    server.join().unwrap();
+}
