@@ -229,7 +229,6 @@ impl Daemon {
     ///
     /// # Panics
     /// When it does not get there.
-    #[must_use]
     pub fn wait_for_state(&self, local_port: u16, states: &[&str]) -> Connection {
         let what = format!("a connection of port {local_port} in {states:?}; rows: {:?}", self.connections(local_port));
         until(&what, || self.connections(local_port).into_iter().find(|row| states.contains(&row.state.as_str())))

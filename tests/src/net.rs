@@ -109,8 +109,16 @@ impl Wire {
     }
 
     /// Takes a kept wire down; one that is not there is no error.
-    pub fn take_down(mut self) {
+    ///
+    /// # Errors
+    /// When a program still runs in it: its namespace would live on without a name.
+    pub fn take_down(mut self) -> Result<()> {
+        let ends = [&self.client, &self.server].into_iter().filter(|end| end.path().exists());
+        let pids = ends.map(|end| ip(&format!("netns pids {}", end.name))).collect::<Result<String>>()?;
+        let pids = pids.split_whitespace().collect::<Vec<_>>().join(", ");
+        ensure!(pids.is_empty(), "still running in the lab, stop it first: process {pids}");
         self.kept = false;
+        Ok(())
     }
 
     fn make(wire: Wire, options: &WireOptions) -> Result<Wire> {
