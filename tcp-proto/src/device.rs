@@ -1,9 +1,12 @@
 //! One turn of a worker: receive a batch, run the stack, commit the connection table, transmit,
 //! commit removals. The same function serves AF_XDP and the tests' virtual link.
 
+use alloc::vec::Vec;
+
 use tcp_common::{ConnectionKey, ConnectionValue};
 
-use crate::stack::{Event, Stack};
+use crate::api::Event;
+use crate::stack::Stack;
 use crate::time::Instant;
 
 /// Most frames a turn receives before it serves timers and applications.
@@ -51,6 +54,23 @@ pub fn turn<D: Device>(
     while let Some(event) = stack.poll_event() {
         on_event(stack, event);
     }
-    let _ = device;
-    todo!()
+    commit(stack, device, now);
+    device.transmit(TRANSMIT_BATCH, |frame| stack.poll_transmit(now, frame));
+    let removals = stack.take_table_removals();
+    if !removals.is_empty() {
+        device.remove(&removals);
+    }
+    if stack.wants_transmit() { Some(now) } else { stack.poll_timeout() }
+}
+
+fn commit<D: Device>(stack: &mut Stack, device: &mut D, now: Instant) {
+    let (mut new, mut changed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    stack.take_table_writes(now, &mut new, &mut changed);
+    if new.is_empty() && changed.is_empty() {
+        return;
+    }
+    device.commit(&new, &changed, |key| failed.push(key));
+    for key in failed {
+        stack.handle_commit_failed(now, key);
+    }
 }

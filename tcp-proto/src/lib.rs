@@ -7,16 +7,38 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+mod api;
+mod buffer;
 pub mod config;
+mod congestion;
+mod connection;
 pub mod device;
+mod drops;
+mod isn;
+mod limits;
+mod listener;
+mod random;
+mod recovery;
+mod rtt;
+mod seq;
+mod shared;
+mod slab;
 pub mod stack;
+mod table;
 pub mod time;
+mod timers;
+mod wheel;
+mod wire;
 
+pub use api::{
+    CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
+    ListenOptions, ListenerId, ListenerInfo, Received,
+};
 pub use config::{RttEstimator, StackConfig, TcpConfig};
 pub use device::{Device, turn};
-pub use stack::{
-    Change, CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, ConnectionMut, Event, LinkAddress,
-    ListenError, ListenOptions, ListenerId, ListenerInfo, Received, Stack,
-};
+pub use stack::{ConnectionMut, Stack};
+pub use tcp_common::{ConnectionKey, ConnectionValue, State};
 pub use time::Instant;

@@ -1,352 +1,697 @@
-//! SKELETON of the public boundary; bodies follow.
+//! The stack: demultiplexing, listeners, and the order in which things happen. A frame or a call goes to its
+//! connection; then [`Stack::settle`] does whatever follows from what it did there.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::num::NonZeroUsize;
-use core::time::Duration;
 
+use hashbrown::HashTable;
+use tcp_common::siphash::{SipKey, siphash};
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 
+use crate::api::{
+    CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
+    ListenOptions, ListenerId, ListenerInfo, Received,
+};
 use crate::config::{StackConfig, TcpConfig};
+use crate::connection::{Connection, Origin};
+use crate::drops::DropReason;
+use crate::isn;
+use crate::listener::Listeners;
+use crate::seq::SeqNum;
+use crate::shared::{Context, Shared};
+use crate::slab::Slab;
+use crate::table::{EntryStatus, TableChanges};
 use crate::time::Instant;
+use crate::wheel::Wheel;
+use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
 
-/// Names a connection for as long as the application holds it; never reused for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnectionId {
-    index: u32,
-    generation: u32,
+/// How far above its predecessor's numbers a connection that succeeds one in TIME_WAIT starts, at least.
+const SUCCESSOR_GAP: u32 = 128_000;
+
+/// A connection and what the stack keeps about it.
+struct Entry {
+    connection: Connection,
+    /// The state that the counters know of.
+    counted: State,
+    table: EntryStatus,
+    /// Whether it is in the ready queue.
+    ready: bool,
 }
 
-/// Names a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(u32);
-
-/// What happened, for the application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A connection waits to be accepted.
-    Incoming(ListenerId),
-    /// An active open succeeded.
-    Connected(ConnectionId),
-    /// Data or the end of the stream can be read.
-    Readable(ConnectionId),
-    /// Room in the send buffer again.
-    Writable(ConnectionId),
-    /// R1 was reached: the peer has not acknowledged for a while.
-    Retransmitting(ConnectionId),
-    /// The connection has ended. Received data may still be read if the reason is `Finished`.
-    Closed(ConnectionId, CloseReason),
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Both sides closed and everything was acknowledged.
-    Finished,
-    /// The peer refused our SYN.
-    Refused,
-    /// The peer reset the connection.
-    Reset,
-    /// Retries, the user timeout or keep-alive probes were used up.
-    TimedOut,
-    /// The application aborted it.
-    Aborted,
-    /// The connection table had no room.
-    TableFull,
-}
-
-/// What [`ConnectionMut::recv`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes were copied out.
-    Bytes(NonZeroUsize),
-    /// Nothing now; wait for [`Event::Readable`].
-    Nothing,
-    /// The peer closed and everything was read.
-    End,
-}
-
-/// Where frames to a peer go on the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LinkAddress {
-    /// The peer's (or the gateway's) MAC address.
-    pub mac: [u8; 6],
-    /// 802.1Q tag control information; `None`: untagged.
-    pub vlan: Option<u16>,
-}
-
-/// How to listen.
-#[derive(Clone, Debug)]
-pub struct ListenOptions {
-    /// Parameters of the connections.
-    pub tcp: Arc<TcpConfig>,
-}
-
-/// How to connect.
-#[derive(Clone, Debug)]
-pub struct ConnectOptions {
-    /// Our address; port 0: an ephemeral one.
-    pub local: SocketAddr,
-    /// Where the SYN goes on the link.
-    pub link: LinkAddress,
-    /// Parameters of the connection.
-    pub tcp: Arc<TcpConfig>,
-}
-
-/// Why a listener could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenError {
-    /// Another listener has the address.
-    AddressInUse,
-}
-
-/// Why an active open could not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// The remote address is unspecified, multicast or broadcast, or its port is 0 (RFC 9293 MUST-46).
-    InvalidRemote,
-    /// The two addresses are of different families.
-    FamilyMismatch,
-    /// A connection with this 4-tuple exists.
-    InUse,
-    /// Every ephemeral port is taken for this remote address.
-    NoPort,
-    /// The stack holds `max_connections` already.
-    TooManyConnections,
-}
-
-/// One row of `xtcp conns`; taken at one instant.
-#[derive(Clone, Debug)]
-pub struct ConnectionInfo {
-    /// 4-tuple.
-    pub key: ConnectionKey,
-    /// State.
-    pub state: State,
-    /// Since the connection was made.
-    pub age: Duration,
-    /// Since the state was entered.
-    pub state_age: Duration,
-    /// Armed timers: contract name and time left.
-    pub timers: Vec<(&'static str, Duration)>,
-    /// Effective send MSS, bytes of payload before options.
-    pub mss: u16,
-    /// Smoothed RTT; `None` before the first sample.
-    pub srtt: Option<Duration>,
-    /// Retransmission timeout now (backed off if it is).
-    pub rto: Duration,
-    /// Congestion window, bytes.
-    pub cwnd: u32,
-    /// Slow-start threshold, bytes; `None` before the first loss.
-    pub ssthresh: Option<u32>,
-    /// SND.UNA.
-    pub snd_una: u32,
-    /// SND.NXT.
-    pub snd_nxt: u32,
-    /// RCV.NXT.
-    pub rcv_nxt: u32,
-    /// SND.WND, bytes.
-    pub snd_wnd: u32,
-    /// RCV.WND, bytes.
-    pub rcv_wnd: u32,
-    /// Stream bytes received in order, each once.
-    pub bytes_in: u64,
-    /// Stream bytes sent, each once.
-    pub bytes_out: u64,
-    /// Segments retransmitted.
-    pub retransmits: u64,
-    /// Name of the congestion control.
-    pub congestion: &'static str,
-}
-
-/// Figures of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerInfo {
-    /// Where it listens (the address may be a wildcard).
-    pub address: SocketAddr,
-    /// Half-open connections now (SYN_RCVD).
-    pub syn_queue: u32,
-    /// Most half-open connections ever.
-    pub syn_queue_max: u32,
-    /// Connections waiting to be accepted now.
-    pub accept_queue: u32,
-    /// SYNs and last ACKs dropped because a queue was full.
-    pub overflows: u64,
-}
-
-/// A change of the connection table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Write.
-    Write(ConnectionKey, ConnectionValue),
-    /// Delete.
-    Delete(ConnectionKey),
-}
+const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400 bytes");
 
 /// The TCP of one worker.
 ///
-/// Methods are of four kinds. `handle_*`: the outside tells something. `poll_*`: the outside fetches what
-/// followed; drain all of them after every input ([`crate::turn`] does). Commands: the application acts.
-/// Getters change nothing.
-pub struct Stack {}
+/// Methods are of four kinds. `handle_*`: the outside tells something. `poll_*` and `take_*`: the outside
+/// fetches what followed; drain all of them after every input, in the order of [`crate::turn`], which does just
+/// that. Commands (`listen`, `connect`, `accept`, those of [`ConnectionMut`]): the application acts. Getters
+/// change nothing.
+///
+/// It leaves out what is not TCP's: fragments, routing, neighbour resolution. Who connects says where its frames
+/// go; answers go to where the last acceptable segment came from.
+pub struct Stack {
+    shared: Shared,
+    entries: Slab<Entry>,
+    /// Indices of entries by 4-tuple. An entry that ended but is still being read is not in it.
+    by_key: HashTable<u32>,
+    hash_key: SipKey,
+    listeners: Listeners,
+    wheel: Wheel,
+    /// Connections that have something to send, each once.
+    ready: VecDeque<ConnectionId>,
+    changes: TableChanges,
+    counts: [usize; State::ALL.len()],
+}
 
 impl Stack {
     /// A stack without listeners. `seed` keys ISNs, hashing and port choice: 32 secret random bytes.
-    pub fn new(_config: StackConfig, _seed: [u8; 32], _now: Instant) -> Self {
-        todo!()
+    #[must_use]
+    pub fn new(config: StackConfig, seed: [u8; 32], now: Instant) -> Self {
+        let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().unwrap_or_default());
+        let derive = |purpose: u64| -> SipKey {
+            core::array::from_fn(|half| {
+                siphash::<2, 4>([word(0), word(8)], &[word(16), word(24), purpose, half as u64])
+            })
+        };
+        Stack {
+            by_key: HashTable::with_capacity(config.max_connections.min(1 << 20)),
+            shared: Shared::new(config, derive(1), derive(2)),
+            entries: Slab::new(),
+            hash_key: derive(3),
+            listeners: Listeners::default(),
+            wheel: Wheel::new(now),
+            ready: VecDeque::new(),
+            changes: TableChanges::default(),
+            counts: [0; State::ALL.len()],
+        }
     }
-    /// A frame arrived.
-    pub fn handle_frame(&mut self, _now: Instant, _frame: &[u8]) {
-        todo!()
+
+    // What the outside tells.
+
+    /// A frame arrived (Ethernet, whole).
+    pub fn handle_frame(&mut self, now: Instant, frame: &[u8]) {
+        match wire::receive(frame, self.shared.config.accept_partial_checksum) {
+            Ok(wire::Received::Segment { key, link, segment }) => self.segment_arrives(now, key, link, &segment),
+            Ok(wire::Received::Icmp(error)) => self.icmp_arrives(now, &error),
+            Err(reason) => self.shared.drops.count(reason),
+        }
     }
+
     /// Time has passed: serves every timer due at `now`.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(index) = self.wheel.take_due(now) {
+            self.act(now, index, |connection, cx| connection.timers_expire(cx));
+        }
     }
+
+    /// The connection table had no room for a new entry: its connection ends in silence.
+    pub fn handle_commit_failed(&mut self, now: Instant, key: ConnectionKey) {
+        self.shared.drops.count(DropReason::TableFull);
+        if let Some(index) = self.find(&key) {
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.table.written = false;
+            }
+            self.act(now, index, |connection, cx| connection.table_is_full(cx));
+        }
+    }
+
+    // What the outside fetches.
+
     /// The next thing the application should know.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
-    }
-    /// Builds the next frame to send in `frame` (at least MTU + 18 bytes); its length.
-    #[must_use]
-    pub fn poll_transmit(&mut self, _now: Instant, _frame: &mut [u8]) -> Option<usize> {
-        todo!()
-    }
-    /// When [`Stack::handle_timeout`] wants to be called at the latest.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        if let Some(event) = self.shared.events.pop_front() {
+            return Some(event);
+        }
+        let starved = if self.shared.pool.has_room() { self.shared.starved.pop_front() } else { None };
+        starved.filter(|&id| self.entries.resolve(id).is_some()).map(Event::Writable)
     }
 
-    /// Starts to listen (passive open). A wildcard address takes every local address of its family.
-    pub fn listen(&mut self, _local: SocketAddr, _options: ListenOptions) -> Result<ListenerId, ListenError> {
-        todo!()
+    /// Appends the entries of the connection table that are to be written now: new ones and changed ones.
+    pub fn take_table_writes(
+        &mut self,
+        now: Instant,
+        new: &mut Vec<(ConnectionKey, ConnectionValue)>,
+        changed: &mut Vec<(ConnectionKey, ConnectionValue)>,
+    ) {
+        let queue = self.shared.config.queue;
+        for _ in 0..TableChanges::BATCH {
+            let Some(id) = self.changes.next_refresh(now) else { break };
+            if let Some(entry) = self.entry_mut(id) {
+                entry.table.begin_refresh();
+                if entry.table.written && entry.connection.state != State::CLOSED {
+                    changed.push((entry.connection.key, entry.connection.table_entry(queue)));
+                }
+            }
+        }
+        while let Some(id) = self.changes.next_write() {
+            if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.state != State::CLOSED) {
+                let list = if entry.table.begin_write() { &mut *new } else { &mut *changed };
+                list.push((entry.connection.key, entry.connection.table_entry(queue)));
+            }
+        }
     }
+
+    /// Takes the keys whose entries are to be removed from the connection table. Call it after transmitting.
+    #[must_use]
+    pub fn take_table_removals(&mut self) -> Vec<ConnectionKey> {
+        let mut keys = self.changes.take_removals();
+        // A successor with the same 4-tuple has written its own entry meanwhile.
+        keys.retain(|key| self.find(key).is_none());
+        keys
+    }
+
+    /// Builds the next frame to send in `frame` (at least MTU + 18 bytes); its length.
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Instant, frame: &mut [u8]) -> Option<usize> {
+        if let Some(reply) = self.shared.replies.pop_front() {
+            return Some(wire::emit(&reply, self.shared.config.mac, frame, 0, |_| {}));
+        }
+        while let Some(id) = self.ready.pop_front() {
+            let Some(index) = self.entries.resolve(id) else { continue };
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.ready = false;
+            }
+            // One segment, and if there are more to the end of the queue: everyone gets a turn.
+            if let Some(length) = self.act(now, index, |connection, cx| connection.transmit(cx, frame)).flatten() {
+                return Some(length);
+            }
+        }
+        None
+    }
+
+    /// Whether [`Stack::poll_transmit`] may have something to send.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        !self.shared.replies.is_empty() || !self.ready.is_empty()
+    }
+
+    /// When [`Stack::handle_timeout`] (or the next table write) is due at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.wheel.next(), self.changes.next_due()].into_iter().flatten().min()
+    }
+
+    // What the application asks for.
+
+    /// Starts to listen (passive open). A wildcard address takes every local address of its family; an exact
+    /// address goes before it.
+    ///
+    /// # Errors
+    /// [`ListenError::AddressInUse`].
+    pub fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<ListenerId, ListenError> {
+        let id = self.listeners.add(local, options.tcp)?;
+        self.counts[State::LISTEN as usize] += 1;
+        Ok(id)
+    }
+
     /// Stops listening; half-open and unaccepted connections are reset, accepted ones live on.
-    pub fn close_listener(&mut self, _now: Instant, _listener: ListenerId) {
-        todo!()
+    pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
+        if self.listeners.remove(listener).is_none() {
+            return;
+        }
+        self.counts[State::LISTEN as usize] -= 1;
+        self.abort_if(now, |connection| connection.origin == Origin::Passive(listener) && !connection.held);
     }
+
     /// Takes the oldest established connection off a listener's accept queue.
-    pub fn accept(&mut self, _listener: ListenerId) -> Option<ConnectionId> {
-        todo!()
+    pub fn accept(&mut self, listener: ListenerId) -> Option<ConnectionId> {
+        let id = self.listeners.get_mut(listener)?.accept_queue.pop_front()?;
+        self.entry_mut(id)?.connection.held = true;
+        Some(id)
     }
+
     /// Starts an active open; [`Event::Connected`] or [`Event::Closed`] follows.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; nothing is sent then (MUST-46).
     pub fn connect(
         &mut self,
-        _now: Instant,
-        _remote: SocketAddr,
-        _options: ConnectOptions,
+        now: Instant,
+        remote: SocketAddr,
+        options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
-        todo!()
+        if remote.port() == 0 || !wire::is_unicast(remote.ip()) || remote.ip() == options.local.ip() {
+            return Err(ConnectError::InvalidRemote);
+        }
+        if remote.is_ipv4() != options.local.is_ipv4() {
+            return Err(ConnectError::FamilyMismatch);
+        }
+        if self.is_full() {
+            return Err(ConnectError::TooManyConnections);
+        }
+        let key = self.choose_port(options.local, remote)?;
+        let index = self.insert(now, key, Origin::Active, options.link, options.tcp, None).index;
+        self.act(now, index, |connection, cx| {
+            connection.held = true;
+            connection.open_actively(cx);
+            cx.id
+        })
+        .ok_or(ConnectError::TooManyConnections)
     }
-    /// Access to a connection; `None` once it has ended (or its handle was given back).
-    pub fn connection(&mut self, _now: Instant, _id: ConnectionId) -> Option<ConnectionMut<'_>> {
-        todo!()
+
+    /// Access to a connection; `None` once it has ended and holds nothing to read, or was closed.
+    pub fn connection(&mut self, now: Instant, id: ConnectionId) -> Option<ConnectionMut<'_>> {
+        let index = self.entries.resolve(id)?;
+        self.entries.get(index)?.connection.held.then_some(())?;
+        Some(ConnectionMut { stack: self, now, index })
     }
+
+    /// Aborts every connection (RST), also those in the background.
+    pub fn abort_all(&mut self, now: Instant) {
+        self.abort_if(now, |_| true);
+    }
+
+    // Getters.
 
     /// Number of connections in `state` (LISTEN: listeners).
     #[must_use]
-    pub fn count(&self, _state: State) -> usize {
-        todo!()
+    pub fn count(&self, state: State) -> usize {
+        self.counts[state as usize]
     }
-    /// Rows of at most `limit` connections from `cursor` on, and where to go on; listeners are not rows.
-    /// Start with cursor 0; the sweep is over when the returned cursor is `None`.
-    pub fn snapshot(
-        &self,
-        _now: Instant,
-        _cursor: usize,
-        _limit: usize,
-        _rows: &mut Vec<ConnectionInfo>,
-    ) -> Option<usize> {
-        todo!()
+
+    /// Appends rows of connections from `cursor` on, looking at no more than `limit`; where to go on, or `None`
+    /// at the end. Start at 0. Listeners are not rows.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant, cursor: usize, limit: usize, rows: &mut Vec<ConnectionInfo>) -> Option<usize> {
+        let end = (cursor + limit).min(self.entries.end() as usize);
+        let mtu = self.shared.config.mtu;
+        let connections = (cursor..end).filter_map(|index| self.entries.get(index as u32)).map(|e| &e.connection);
+        let alive = connections.filter(|connection| connection.state != State::CLOSED);
+        rows.extend(alive.map(|connection| connection.info(now, mtu)));
+        (end < self.entries.end() as usize).then_some(end)
     }
+
     /// Figures of a listener.
     #[must_use]
-    pub fn listener(&self, _id: ListenerId) -> Option<ListenerInfo> {
-        todo!()
+    pub fn listener(&self, id: ListenerId) -> Option<ListenerInfo> {
+        self.listeners.get(id).map(crate::listener::Listener::info)
     }
-    /// Why segments were dropped, by reason.
+
+    /// Why segments were dropped: every reason and how often.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
-        todo!()
+        self.shared.drops.iter().collect()
     }
+
     /// Bytes in send and receive buffers of all connections.
     #[must_use]
     pub fn buffer_memory(&self) -> usize {
-        todo!()
+        self.shared.pool.in_use()
     }
-    /// Aborts every connection (RST) and closes every listener.
-    pub fn abort_all(&mut self, _now: Instant) {
-        todo!()
+
+    // Segments, on their way to a connection.
+
+    fn segment_arrives(&mut self, now: Instant, key: ConnectionKey, link: LinkAddress, segment: &Segment<'_>) {
+        match self.find(&key) {
+            Some(index) if self.is_succeeded(index, segment) => self.succeed(now, index, link, segment),
+            Some(index) if self.accept_queue_is_full(index, segment) => {}
+            Some(index) => {
+                self.act(now, index, |connection, cx| connection.segment_arrives(cx, link, segment));
+                self.refresh(now, index);
+            }
+            None => self.arrives_without_connection(now, key, link, segment),
+        }
+    }
+
+    /// Whether a SYN ends a connection in TIME_WAIT because it starts the next one (RFC 6191).
+    fn is_succeeded(&self, index: u32, segment: &Segment<'_>) -> bool {
+        let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
+        let Some(entry) = self.entries.get(index).filter(|_| opens) else { return false };
+        entry.connection.may_be_succeeded_by(segment) && self.listeners.find(entry.connection.key.local()).is_some()
+    }
+
+    fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
+        let Some(entry) = self.entries.get(index) else { return };
+        let (key, last) = (entry.connection.key, entry.connection.last_number());
+        if let Some(listener) = self.listeners.find(key.local()) {
+            self.act(now, index, |connection, cx| connection.is_succeeded(cx));
+            self.syn_arrives(now, key, link, syn, listener, Some(last));
+        }
+    }
+
+    /// The last ACK of a handshake is dropped when the accept queue is full: the SYN-ACK will be repeated, and
+    /// the ACK with it.
+    fn accept_queue_is_full(&mut self, index: u32, segment: &Segment<'_>) -> bool {
+        let entry = self.entries.get(index);
+        let listener = entry.and_then(|entry| entry.connection.would_be_accepted_by(segment));
+        let Some(listener) = listener.and_then(|id| self.listeners.get_mut(id)) else { return false };
+        let full = listener.accept_queue_is_full();
+        if full {
+            listener.overflows += 1;
+            self.shared.drops.count(DropReason::AcceptQueueFull);
+        }
+        full
+    }
+
+    /// RFC 9293 sections 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
+    fn arrives_without_connection(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        segment: &Segment<'_>,
+    ) {
+        let listener = self.listeners.find(key.local());
+        let config = listener.and_then(|id| self.listeners.get(id)).map(|listener| listener.config.clone());
+        let silent = config.as_ref().is_some_and(|config| !config.reset_unknown);
+        match (listener, segment.flags) {
+            (_, flags) if flags.has(Flags::RST) => self.shared.drops.count(DropReason::NoConnection),
+            (Some(listener), flags) if flags.has(Flags::SYN) && !flags.has(Flags::ACK) => {
+                self.syn_arrives(now, key, link, segment, listener, None);
+            }
+            (Some(_), flags) if !flags.has(Flags::ACK) => self.shared.drops.count(DropReason::Meaningless),
+            _ if silent => self.shared.drops.count(DropReason::NoConnection),
+            _ => self.reset_stranger(now, key, link, segment, config.as_deref()),
+        }
+    }
+
+    /// The RST of RFC 9293 section 3.10.7.1: it makes itself acceptable to whoever sent the segment.
+    fn reset_stranger(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        segment: &Segment<'_>,
+        config: Option<&TcpConfig>,
+    ) {
+        let (seq, ack, flags) = match segment.flags.has(Flags::ACK) {
+            true => (segment.ack, SeqNum(0), Flags::RST),
+            false => (SeqNum(0), segment.end(), Flags::RST.with(Flags::ACK)),
+        };
+        let (ttl, dscp) = config.map_or((64, 0), |config| (config.ttl, config.dscp));
+        let options = Options::default();
+        self.shared.reply(now, Outgoing { key, link, ttl, dscp, seq, ack, flags, window: 0, options });
+    }
+
+    /// A SYN to a listener makes a half-open connection, as long as there is room. `above`: numbers of a
+    /// predecessor that ours must exceed.
+    fn syn_arrives(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        syn: &Segment<'_>,
+        listener: ListenerId,
+        above: Option<SeqNum>,
+    ) {
+        let full = self.is_full();
+        let Some(queue) = self.listeners.get_mut(listener) else { return };
+        if queue.syn_queue_is_full() {
+            queue.overflows += 1;
+            return self.shared.drops.count(DropReason::SynQueueFull);
+        }
+        if full {
+            return self.shared.drops.count(DropReason::TooManyConnections);
+        }
+        let config = queue.config.clone();
+        let index = self.insert(now, key, Origin::Passive(listener), link, config, above).index;
+        self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
+    }
+
+    fn icmp_arrives(&mut self, now: Instant, error: &IcmpError) {
+        match self.find(&error.key) {
+            Some(index) => {
+                self.act(now, index, |connection, cx| connection.icmp_arrives(cx, error));
+            }
+            None => self.shared.drops.count(DropReason::IrrelevantIcmp),
+        }
+    }
+
+    // Tables.
+
+    fn hash(&self, key: &ConnectionKey) -> u64 {
+        siphash::<1, 3>(self.hash_key, &isn::words(key))
+    }
+
+    fn find(&self, key: &ConnectionKey) -> Option<u32> {
+        let same = |&index: &u32| self.entries.get(index).is_some_and(|entry| entry.connection.key == *key);
+        self.by_key.find(self.hash(key), same).copied()
+    }
+
+    fn entry_mut(&mut self, id: ConnectionId) -> Option<&mut Entry> {
+        let index = self.entries.resolve(id)?;
+        self.entries.get_mut(index)
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.shared.config.max_connections
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        origin: Origin,
+        link: LinkAddress,
+        config: Arc<TcpConfig>,
+        above: Option<SeqNum>,
+    ) -> ConnectionId {
+        let clocked = isn::initial(self.shared.isn_secret, &key, now);
+        let iss = above.map_or(clocked, |last| clocked.latest(last + SUCCESSOR_GAP));
+        let id = self.entries.insert(|_| Entry {
+            connection: Connection::new(key, origin, link, config, iss, now),
+            counted: State::CLOSED,
+            table: EntryStatus::default(),
+            ready: false,
+        });
+        let (entries, hash_key) = (&self.entries, self.hash_key);
+        let rehash = |&index: &u32| {
+            entries.get(index).map_or(0, |entry| siphash::<1, 3>(hash_key, &isn::words(&entry.connection.key)))
+        };
+        self.by_key.insert_unique(siphash::<1, 3>(hash_key, &isn::words(&key)), id.index, rehash);
+        id
+    }
+
+    /// A free 4-tuple: from a random ephemeral port on, the first that is free (RFC 6056 section 3.3.1).
+    fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
+        if local.port() != 0 {
+            let key = ConnectionKey::new(local, remote);
+            return if self.find(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
+        }
+        let (first, last) = (*self.shared.config.ephemeral_ports.start(), *self.shared.config.ephemeral_ports.end());
+        let ports = u32::from(last - first) + 1;
+        let start = self.shared.random.below(ports);
+        for step in 0..ports {
+            local.set_port(first + ((start + step) % ports) as u16);
+            let key = ConnectionKey::new(local, remote);
+            if self.find(&key).is_none() {
+                return Ok(key);
+            }
+        }
+        Err(ConnectError::NoPort)
+    }
+
+    // Consequences.
+
+    /// Lets a connection act, then does what follows from it.
+    fn act<T>(
+        &mut self,
+        now: Instant,
+        index: u32,
+        act: impl FnOnce(&mut Connection, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let id = self.entries.id(index)?;
+        let mut cx = Context { now, id, shared: &mut self.shared };
+        let connection = &mut self.entries.get_mut(index)?.connection;
+        let result = act(connection, &mut cx);
+        connection.persist_if_stuck(&cx);
+        self.settle(now, id);
+        Some(result)
+    }
+
+    /// Brings everything around a connection in line with what it is now: counters, queues, wheel, table.
+    fn settle(&mut self, now: Instant, id: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(id.index) else { return };
+        let (was, is) = (entry.counted, entry.connection.state);
+        if was != is {
+            entry.counted = is;
+            self.counts[was as usize] -= usize::from(was != State::CLOSED);
+            self.counts[is as usize] += usize::from(is != State::CLOSED);
+            self.changes.write(id, &mut entry.table);
+            self.note_listener(id, was);
+        }
+        if is == State::CLOSED { self.bury(now, id) } else { self.schedule(now, id) }
+    }
+
+    /// Keeps the SYN queue's length, and moves who leaves it established to the accept queue.
+    fn note_listener(&mut self, id: ConnectionId, was: State) {
+        let Some(entry) = self.entries.get(id.index) else { return };
+        let Origin::Passive(listener_id) = entry.connection.origin else { return };
+        let Some(listener) = self.listeners.get_mut(listener_id) else { return };
+        match (was == State::SYN_RCVD, entry.connection.state) {
+            (false, State::SYN_RCVD) => listener.half_open_begins(),
+            (true, State::CLOSED) => listener.half_open_ends(),
+            (true, _) => {
+                listener.half_open_ends();
+                listener.accept_queue.push_back(id);
+                self.shared.events.push_back(Event::Incoming(listener_id));
+            }
+            (false, _) => {}
+        }
+    }
+
+    fn schedule(&mut self, now: Instant, id: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(id.index) else { return };
+        match entry.connection.timers.next() {
+            Some(deadline) => self.wheel.arm(id.index, deadline),
+            None => self.wheel.cancel(id.index),
+        }
+        let cx = Context { now, id, shared: &mut self.shared };
+        if !entry.ready && entry.connection.has_something_to_send(&cx) {
+            entry.ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// A connection has ended: it leaves every table. Its memory stays while the application has bytes to read.
+    fn bury(&mut self, now: Instant, id: ConnectionId) {
+        self.wheel.cancel(id.index);
+        let Some(entry) = self.entries.get_mut(id.index) else { return };
+        let key = entry.connection.key;
+        self.changes.remove(key, core::mem::take(&mut entry.table));
+        let (held, ended) = (entry.connection.held, entry.connection.ended.take());
+        let stays =
+            held && entry.connection.is_readable() && ended.is_none_or(|reason| reason == CloseReason::Finished);
+        if let Some(reason) = ended.filter(|_| held) {
+            self.shared.events.push_back(Event::Closed(id, reason));
+        }
+        if let Origin::Passive(listener) = entry.connection.origin
+            && !held
+            && let Some(listener) = self.listeners.get_mut(listener)
+        {
+            listener.accept_queue.retain(|&waiting| waiting != id);
+        }
+        let hash = self.hash(&key);
+        if let Ok(found) = self.by_key.find_entry(hash, |&index| index == id.index) {
+            found.remove();
+        }
+        if !stays {
+            self.forget(now, id);
+        }
+    }
+
+    fn forget(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(mut entry) = self.entries.remove(id.index) {
+            entry.connection.release(&mut Context { now, id, shared: &mut self.shared });
+        }
+    }
+
+    /// Notes that a connection's figures moved.
+    fn refresh(&mut self, now: Instant, index: u32) {
+        let id = self.entries.id(index);
+        if let Some((id, entry)) = id.zip(self.entries.get_mut(index)) {
+            self.changes.refresh(id, &mut entry.table, now);
+        }
+    }
+
+    fn abort_if(&mut self, now: Instant, condition: impl Fn(&Connection) -> bool) {
+        for index in 0..self.entries.end() {
+            if self.entries.get(index).is_some_and(|entry| condition(&entry.connection)) {
+                self.act(now, index, |connection, cx| {
+                    connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
+                });
+            }
+        }
     }
 }
 
 /// A connection, borrowed from its stack.
 pub struct ConnectionMut<'a> {
-    _stack: &'a mut Stack,
+    stack: &'a mut Stack,
+    now: Instant,
+    index: u32,
 }
 
 impl ConnectionMut<'_> {
     /// Our socket address.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        todo!()
+        self.get(|connection| connection.key.local())
     }
+
     /// The peer's socket address.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
-        todo!()
+        self.get(|connection| connection.key.remote())
     }
+
     /// State.
     #[must_use]
     pub fn state(&self) -> State {
-        todo!()
+        self.get(|connection| connection.state)
     }
-    /// Queues as much of `bytes` as the send buffer takes; how many. 0: wait for [`Event::Writable`].
-    /// Nothing is taken after [`ConnectionMut::shutdown_write`] (check [`ConnectionMut::may_send`]).
-    pub fn send(&mut self, _bytes: &[u8]) -> usize {
-        todo!()
+
+    /// Queues as much of `bytes` as the send buffer takes; how many. Fewer than given: [`Event::Writable`] tells
+    /// when there is room. Nothing is taken once sending is over (see [`ConnectionMut::may_send`]).
+    pub fn send(&mut self, bytes: &[u8]) -> usize {
+        self.act(|connection, cx| connection.send(cx, bytes)).unwrap_or(0)
     }
+
     /// Whether [`ConnectionMut::send`] may still take bytes (now or later).
     #[must_use]
     pub fn may_send(&self) -> bool {
-        todo!()
+        self.get(Connection::may_send)
     }
+
     /// Bytes the send buffer would take now.
     #[must_use]
     pub fn send_room(&self) -> usize {
-        todo!()
+        self.get(Connection::send_room)
     }
+
     /// Copies received bytes out.
-    pub fn recv(&mut self, _into: &mut [u8]) -> Received {
-        todo!()
+    pub fn recv(&mut self, into: &mut [u8]) -> Received {
+        self.act(|connection, cx| connection.recv(cx, into)).unwrap_or(Received::End)
     }
+
     /// Whether [`ConnectionMut::recv`] would return something else than `Nothing`.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        todo!()
+        self.get(Connection::is_readable)
     }
+
     /// Half-close: a FIN follows what is queued. Receiving goes on.
     pub fn shutdown_write(&mut self) {
-        todo!()
+        self.act(|connection, cx| connection.shutdown_write(cx));
     }
-    /// Gives the handle back and closes both ways: what is queued and a FIN are delivered in the
-    /// background (see `linger`); unread or later data draw a RST. The id is dead afterwards.
-    pub fn close(&mut self) {
-        todo!()
+
+    /// Gives the handle back and closes both ways: what is queued and a FIN are delivered in the background (see
+    /// `linger`); unread or later data draw a RST. The id is dead afterwards.
+    pub fn close(self) {
+        let (stack, now, index) = (self.stack, self.now, self.index);
+        stack.act(now, index, |connection, cx| connection.close(cx));
     }
+
     /// Gives the handle back and sends RST. The id is dead afterwards.
-    pub fn abort(&mut self) {
-        todo!()
+    pub fn abort(self) {
+        let (stack, now, index) = (self.stack, self.now, self.index);
+        stack.act(now, index, |connection, cx| {
+            connection.held = false;
+            connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
+        });
     }
-    /// Switches Nagle's algorithm off or on.
-    pub fn set_nodelay(&mut self, _nodelay: bool) {
-        todo!()
+
+    /// Switches Nagle's algorithm off or on (MUST-17).
+    pub fn set_nodelay(&mut self, nodelay: bool) {
+        self.act(|connection, _| connection.set_nodelay(nodelay));
     }
+
     /// The row `xtcp conns` shows.
     #[must_use]
     pub fn info(&self) -> ConnectionInfo {
-        todo!()
+        let mtu = self.stack.shared.config.mtu;
+        self.get(|connection| connection.info(self.now, mtu))
+    }
+
+    fn get<T>(&self, get: impl FnOnce(&Connection) -> T) -> T {
+        let entry = self.stack.entries.get(self.index);
+        get(&entry.expect("the borrow keeps the connection alive").connection)
+    }
+
+    fn act<T>(&mut self, act: impl FnOnce(&mut Connection, &mut Context<'_>) -> T) -> Option<T> {
+        self.stack.act(self.now, self.index, act)
     }
 }

@@ -1,0 +1,333 @@
+//! Send and receive buffers made of pooled blocks. A buffer takes blocks when there is data and gives them
+//! back as soon as it is empty, so that an idle connection owns none. Out-of-order data are kept where they
+//! belong (RFC 9293 SHLD-31); gaps own no block.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::limits::MAX_GAPS;
+use crate::seq::SeqNum;
+
+/// Size of a block, bytes.
+pub(crate) const BLOCK: usize = 4096;
+/// Free blocks kept for reuse, at most; more go back to the allocator.
+const KEPT: usize = 1024;
+
+type Block = Box<[u8; BLOCK]>;
+
+/// The blocks of all connections of a stack.
+pub(crate) struct Pool {
+    free: Vec<Block>,
+    in_use: usize,
+    limit: usize,
+}
+
+impl Pool {
+    /// A pool that never hands out more than `limit` bytes at once.
+    pub(crate) fn new(limit: usize) -> Self {
+        Pool { free: Vec::new(), in_use: 0, limit: limit / BLOCK }
+    }
+
+    /// Bytes handed out now.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use * BLOCK
+    }
+
+    /// Whether it has a block to hand out.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_use < self.limit
+    }
+
+    fn take(&mut self) -> Option<Block> {
+        if !self.has_room() {
+            return None;
+        }
+        self.in_use += 1;
+        Some(self.free.pop().unwrap_or_else(|| Box::new([0; BLOCK])))
+    }
+
+    fn give(&mut self, block: Block) {
+        self.in_use -= 1;
+        if self.free.len() < KEPT {
+            self.free.push(block);
+        }
+    }
+}
+
+/// Pieces of a run of bytes that starts `position` bytes into a chain of blocks: block index, where in the
+/// block, and which part of the run.
+fn pieces(
+    position: usize,
+    length: usize,
+) -> impl Iterator<Item = (usize, core::ops::Range<usize>, core::ops::Range<usize>)> {
+    let mut done = 0;
+    core::iter::from_fn(move || {
+        let at = position + done;
+        let size = (BLOCK - at % BLOCK).min(length - done);
+        let piece = (at / BLOCK, at % BLOCK..at % BLOCK + size, done..done + size);
+        done += size;
+        (size > 0).then_some(piece)
+    })
+}
+
+/// Bytes that wait to be sent or to be acknowledged, in stream order.
+#[derive(Default)]
+pub(crate) struct SendBuffer {
+    blocks: VecDeque<Block>,
+    /// Where the first byte is in the first block.
+    head: usize,
+    len: usize,
+}
+
+impl SendBuffer {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends as much of `bytes` as the pool has blocks for; how many bytes.
+    pub(crate) fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> usize {
+        let end = self.head + self.len;
+        while self.blocks.len() * BLOCK < end + bytes.len() {
+            let Some(block) = pool.take() else { break };
+            self.blocks.push_back(block);
+        }
+        let length = bytes.len().min(self.blocks.len() * BLOCK - end);
+        for (block, within, part) in pieces(end, length) {
+            self.blocks[block][within].copy_from_slice(&bytes[part]);
+        }
+        self.len += length;
+        length
+    }
+
+    /// Copies the bytes from `offset` on into all of `into`; they must be there.
+    pub(crate) fn copy(&self, offset: usize, into: &mut [u8]) {
+        debug_assert!(offset + into.len() <= self.len, "only queued bytes are sent");
+        for (block, within, part) in pieces(self.head + offset, into.len()) {
+            into[part].copy_from_slice(&self.blocks[block][within]);
+        }
+    }
+
+    /// Forgets the first `length` bytes: they are acknowledged.
+    pub(crate) fn release(&mut self, pool: &mut Pool, length: usize) {
+        debug_assert!(length <= self.len, "only queued bytes are acknowledged");
+        self.head += length;
+        self.len -= length;
+        while self.head >= BLOCK || self.len == 0 {
+            let Some(block) = self.blocks.pop_front() else { break };
+            pool.give(block);
+            self.head = self.head.saturating_sub(BLOCK);
+        }
+        if self.len == 0 {
+            self.head = 0;
+        }
+    }
+}
+
+/// Why received bytes can't be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+/// A run of out-of-order data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    start: SeqNum,
+    end: SeqNum,
+}
+
+/// Bytes that arrived: in order and unread, then out of order.
+#[derive(Default)]
+pub(crate) struct ReceiveBuffer {
+    blocks: VecDeque<Option<Block>>,
+    /// Where the first unread byte is in the first block.
+    head: usize,
+    /// Unread bytes in order.
+    len: usize,
+    /// Out-of-order runs, in sequence order, with gaps between them.
+    runs: Vec<Run>,
+}
+
+impl ReceiveBuffer {
+    /// Bytes that can be read.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether data wait behind a gap.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// Whether it holds nothing, in order or out of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0 && self.runs.is_empty()
+    }
+
+    /// Stores `bytes`, the first of which has number `seq`, not before `next` (RCV.NXT); how far RCV.NXT
+    /// moves. Fails, and stores nothing, when blocks or runs are used up.
+    pub(crate) fn insert(&mut self, pool: &mut Pool, next: SeqNum, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let run = Run { start: seq, end: seq + bytes.len() as u32 };
+        if seq != next && self.runs.len() >= MAX_GAPS && !self.touches_a_run(run) {
+            return Err(NoRoom);
+        }
+        self.store(pool, self.len + (seq - next) as usize, bytes)?;
+        Ok(self.note_run(next, run))
+    }
+
+    fn touches_a_run(&self, run: Run) -> bool {
+        self.runs.iter().any(|r| run.start.at_or_before(r.end) && r.start.at_or_before(run.end))
+    }
+
+    /// Copies `bytes` to where they belong, `offset` bytes after the first unread one.
+    fn store(&mut self, pool: &mut Pool, offset: usize, bytes: &[u8]) -> Result<(), NoRoom> {
+        let position = self.head + offset;
+        let needed = (position + bytes.len()).div_ceil(BLOCK);
+        while self.blocks.len() < needed {
+            self.blocks.push_back(None);
+        }
+        let first = position / BLOCK;
+        for block in self.blocks.range_mut(first..needed).filter(|block| block.is_none()) {
+            *block = Some(pool.take().ok_or(NoRoom)?);
+        }
+        for (block, within, part) in pieces(position, bytes.len()) {
+            if let Some(block) = &mut self.blocks[block] {
+                block[within].copy_from_slice(&bytes[part]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges a stored run with those it touches; if it starts in order, it becomes readable.
+    fn note_run(&mut self, next: SeqNum, mut run: Run) -> u32 {
+        let first = self.runs.iter().position(|r| run.start.at_or_before(r.end)).unwrap_or(self.runs.len());
+        let mut last = first;
+        while let Some(r) = self.runs.get(last).filter(|r| r.start.at_or_before(run.end)) {
+            run = Run { start: run.start.earliest(r.start), end: run.end.latest(r.end) };
+            last += 1;
+        }
+        if run.start == next {
+            self.runs.drain(first..last);
+            let advance = run.end - next;
+            self.len += advance as usize;
+            return advance;
+        }
+        self.runs.splice(first..last, [run]);
+        0
+    }
+
+    /// Moves unread bytes out; how many.
+    pub(crate) fn read(&mut self, pool: &mut Pool, into: &mut [u8]) -> usize {
+        let length = into.len().min(self.len);
+        for (block, within, part) in pieces(self.head, length) {
+            if let Some(block) = &self.blocks[block] {
+                into[part].copy_from_slice(&block[within]);
+            }
+        }
+        self.len -= length;
+        self.head += length;
+        self.release(pool);
+        length
+    }
+
+    /// Gives back the blocks that nothing unread or out of order needs.
+    pub(crate) fn release(&mut self, pool: &mut Pool) {
+        while self.head >= BLOCK || self.is_empty() {
+            let Some(block) = self.blocks.pop_front() else { break };
+            if let Some(block) = block {
+                pool.give(block);
+            }
+            self.head = self.head.saturating_sub(BLOCK);
+        }
+        if self.blocks.is_empty() {
+            *self = ReceiveBuffer::default();
+        }
+    }
+
+    /// Forgets everything and gives every block back.
+    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+        self.len = 0;
+        self.runs.clear();
+        self.release(pool);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn what_is_sent_is_what_was_queued_and_blocks_go_back() {
+        let mut pool = Pool::new(16 * BLOCK);
+        let mut buffer = SendBuffer::default();
+        let bytes: Vec<u8> = (0..3 * BLOCK + 7).map(|i| (i % 251) as u8).collect();
+        assert_eq!(buffer.append(&mut pool, &bytes[..100]), 100);
+        assert_eq!(buffer.append(&mut pool, &bytes[100..]), bytes.len() - 100);
+        let mut out = alloc::vec![0; 5000];
+        buffer.copy(90, &mut out);
+        assert_eq!(out, bytes[90..5090]);
+        buffer.release(&mut pool, 4097);
+        assert_eq!(pool.in_use(), 3 * BLOCK);
+        let mut rest = alloc::vec![0; buffer.len()];
+        buffer.copy(0, &mut rest);
+        assert_eq!(rest, bytes[4097..]);
+        buffer.release(&mut pool, rest.len());
+        assert_eq!((buffer.len(), pool.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn a_send_buffer_takes_no_more_than_the_pool_has() {
+        let mut pool = Pool::new(2 * BLOCK);
+        let mut buffer = SendBuffer::default();
+        assert_eq!(buffer.append(&mut pool, &[1; 3 * BLOCK]), 2 * BLOCK);
+        assert_eq!(buffer.append(&mut pool, &[1; 1]), 0);
+    }
+
+    #[test]
+    fn pieces_in_any_order_come_out_as_the_stream() {
+        let mut random = Random::new([3, 4]);
+        let bytes: Vec<u8> = (0..60_000u32).map(|i| (i.wrapping_mul(31) >> 3) as u8).collect();
+        for _ in 0..20 {
+            let start = SeqNum(random.next());
+            let (mut pool, mut buffer) = (Pool::new(1 << 20), ReceiveBuffer::default());
+            let (mut next, mut out) = (start, Vec::new());
+            while out.len() < bytes.len() {
+                let done = (next - start) as usize;
+                let from = (done + random.below(9000) as usize).min(bytes.len());
+                let to = (from + random.below(3000) as usize).min(bytes.len());
+                let from = if random.below(4) == 0 { done } else { from };
+                next += buffer.insert(&mut pool, next, start + from as u32, &bytes[from..to.max(from)]).unwrap_or(0);
+                let mut into = alloc::vec![0; random.below(4000) as usize];
+                let read = buffer.read(&mut pool, &mut into);
+                out.extend_from_slice(&into[..read]);
+            }
+            assert_eq!(out, bytes);
+            assert!(buffer.is_empty());
+            assert_eq!(pool.in_use(), 0, "an empty buffer owns no block");
+        }
+    }
+
+    #[test]
+    fn too_many_gaps_are_refused_and_nothing_is_lost() {
+        let (mut pool, mut buffer) = (Pool::new(1 << 20), ReceiveBuffer::default());
+        let next = SeqNum(0);
+        for i in 0..MAX_GAPS as u32 {
+            assert_eq!(buffer.insert(&mut pool, next, SeqNum(10 + 10 * i), b"abc"), Ok(0));
+        }
+        assert_eq!(buffer.insert(&mut pool, next, SeqNum(5), b"x"), Err(NoRoom));
+        assert_eq!(buffer.insert(&mut pool, next, SeqNum(13), b"d"), Ok(0), "extending a run is no new gap");
+        assert_eq!(buffer.insert(&mut pool, next, next, b"0123456789"), Ok(14));
+        buffer.clear(&mut pool);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_gap_owns_no_block() {
+        let (mut pool, mut buffer) = (Pool::new(1 << 20), ReceiveBuffer::default());
+        assert_eq!(buffer.insert(&mut pool, SeqNum(0), SeqNum(500_000), b"far"), Ok(0));
+        assert_eq!(pool.in_use(), BLOCK);
+    }
+}

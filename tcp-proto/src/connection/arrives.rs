@@ -1,0 +1,150 @@
+//! "Segment arrives" before the synchronized states: LISTEN (RFC 9293 section 3.10.7.2, as far as it makes a
+//! connection) and SYN-SENT (3.10.7.3). The others are in [`super::synchronized`] and [`super::time_wait`].
+
+use core::ops::ControlFlow;
+
+use tcp_common::{Cause, State};
+
+use super::{Connection, Origin};
+use crate::api::{CloseReason, LinkAddress};
+use crate::drops::DropReason;
+use crate::shared::Context;
+use crate::timers::Timer;
+use crate::wire::{Flags, IcmpError, Outgoing, Segment};
+
+/// `Break`: the segment is dealt with; `Continue`: on to the next step.
+pub(super) type Step = ControlFlow<()>;
+
+pub(super) const DONE: Step = ControlFlow::Break(());
+pub(super) const NEXT: Step = ControlFlow::Continue(());
+
+impl Connection {
+    /// A segment of this connection arrived by way of `link`.
+    pub(crate) fn segment_arrives(&mut self, cx: &mut Context<'_>, link: LinkAddress, segment: &Segment<'_>) {
+        self.counters.segments_in += 1;
+        let taken = match self.state {
+            State::SYN_SENT => self.arrives_in_syn_sent(cx, segment),
+            State::TIME_WAIT => self.arrives_in_time_wait(cx, segment),
+            _ => self.arrives_synchronized(cx, segment),
+        };
+        // Whoever sends acceptable segments is where our answers go.
+        if taken.is_continue() {
+            self.link = link;
+        }
+    }
+
+    /// A SYN came to the listener that made this connection (RFC 9293 section 3.10.7.2).
+    pub(crate) fn open_passively(&mut self, cx: &mut Context<'_>, syn: &Segment<'_>) {
+        self.counters.segments_in += 1;
+        self.advance(cx, Cause::PassiveOpen);
+        self.recv.start(syn.seq);
+        self.take_syn_options(cx, &syn.options);
+        self.advance(cx, Cause::Syn);
+        self.send.syn_due = true;
+    }
+
+    /// The application connects (RFC 9293 section 3.10.1).
+    pub(crate) fn open_actively(&mut self, cx: &mut Context<'_>) {
+        self.advance(cx, Cause::ActiveOpen);
+        self.send.syn_due = true;
+    }
+
+    /// RFC 9293 section 3.10.7.3. There is no third step: security and compartment are not supported.
+    fn arrives_in_syn_sent(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        self.syn_sent_first_check_ack(cx, segment)?;
+        self.syn_sent_second_check_rst(cx, segment)?;
+        self.syn_sent_fourth_check_syn(cx, segment)
+    }
+
+    fn syn_sent_first_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        let acceptable = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
+        if !segment.has_ack() || acceptable {
+            return NEXT;
+        }
+        cx.drop(DropReason::BadAck);
+        if !segment.rst() {
+            let reset = Outgoing { seq: segment.ack, flags: Flags::RST, ..self.reset_segment(cx) };
+            cx.shared.reply(cx.now, reset);
+        }
+        DONE
+    }
+
+    fn syn_sent_second_check_rst(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if !segment.rst() {
+            return NEXT;
+        }
+        if segment.has_ack() {
+            self.end(cx, Cause::Reset, CloseReason::Refused);
+        } else {
+            cx.drop(DropReason::Meaningless);
+        }
+        DONE
+    }
+
+    fn syn_sent_fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if !segment.syn() {
+            cx.drop(DropReason::Meaningless);
+            return DONE;
+        }
+        self.recv.start(segment.seq);
+        self.take_syn_options(cx, &segment.options);
+        if segment.has_ack() {
+            self.syn_is_answered(cx, segment)
+        } else {
+            self.opens_cross(cx, segment)
+        }
+        NEXT
+    }
+
+    /// SYN and ACK of our SYN: established. Data or a FIN in the same segment count.
+    fn syn_is_answered(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        self.our_syn_is_acked(cx, segment);
+        // The window of a SYN is never scaled.
+        self.send.set_window(segment.seq, segment.ack, segment.window.into());
+        self.recv.owed.now = true;
+        self.advance(cx, Cause::SynAck);
+        let rest = Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment };
+        self.take_text(cx, &rest);
+        self.take_fin(cx, &rest);
+    }
+
+    /// A SYN alone: the peer opens at the same time (RFC 9293 section 3.5, MUST-10).
+    fn opens_cross(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        self.send.set_window(segment.seq, segment.ack, segment.window.into());
+        self.retries = 0;
+        self.advance(cx, Cause::Syn);
+        self.send.syn_due = true;
+    }
+
+    /// Our SYN is acknowledged: the round trip is known, unless the SYN was repeated.
+    pub(super) fn our_syn_is_acked(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        self.send.acknowledge(&mut cx.shared.pool, segment.ack);
+        self.timers.stop(Timer::Establish);
+        self.retries = 0;
+        match self.send.round_trip(segment.ack, cx.now) {
+            Some(rtt) => self.rtt.sample(rtt, &self.config),
+            None => self.rtt.syn_was_repeated(&self.config),
+        }
+    }
+
+    /// An ICMP error about a segment of ours arrived. A hard one ends an open that is under way (RFC 5461
+    /// section 4 tells why it ends nothing else); the number must be one that we sent (RFC 5927).
+    pub(crate) fn icmp_arrives(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
+        let ours = error.seq.at_or_after(self.send.una) && error.seq.before(self.send.next);
+        if ours && error.hard && self.state == State::SYN_SENT {
+            self.end(cx, Cause::Abort, CloseReason::Refused);
+        } else {
+            cx.drop(DropReason::IrrelevantIcmp);
+        }
+    }
+
+    /// Whether the ACK that would establish this connection has arrived at a listener.
+    pub(crate) fn would_be_accepted_by(&self, segment: &Segment<'_>) -> Option<crate::api::ListenerId> {
+        match self.origin {
+            Origin::Passive(listener) if self.state == State::SYN_RCVD => {
+                (segment.has_ack() && !segment.rst() && !segment.syn()).then_some(listener)
+            }
+            _ => None,
+        }
+    }
+}

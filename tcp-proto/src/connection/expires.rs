@@ -1,0 +1,89 @@
+//! A timer expires: one function for each. `docs/timers.md` is the table.
+
+use tcp_common::Cause;
+
+use super::{Connection, Origin, Probe};
+use crate::api::{CloseReason, Event};
+use crate::shared::Context;
+use crate::timers::Timer;
+
+impl Connection {
+    /// Serves every timer that is due.
+    pub(crate) fn timers_expire(&mut self, cx: &mut Context<'_>) {
+        while let Some(timer) = self.timers.take_due(cx.now) {
+            match timer {
+                Timer::Establish => self.establish_expires(cx),
+                Timer::Retransmit => self.retransmit_expires(cx),
+                Timer::DelayedAck => self.recv.owed.now = true,
+                Timer::Persist => self.persist_expires(cx),
+                Timer::Keepalive => self.keepalive_expires(cx),
+                Timer::FinWait2 | Timer::TimeWait => self.end(cx, Cause::Expired, CloseReason::Finished),
+                Timer::UserTimeout => self.abort(cx, Cause::Expired, CloseReason::TimedOut),
+            }
+        }
+    }
+
+    /// Our SYN is unanswered: again, until its retries are used up (MUST-22).
+    fn establish_expires(&mut self, cx: &mut Context<'_>) {
+        let retries = match self.origin {
+            Origin::Active => self.config.syn_retries,
+            Origin::Passive(_) => self.config.synack_retries,
+        };
+        if u32::from(self.retries) >= retries {
+            return self.end(cx, Cause::Expired, CloseReason::TimedOut);
+        }
+        self.retries += 1;
+        self.rtt.back_off();
+        self.send.syn_due = true;
+    }
+
+    /// RFC 6298 sections 5.4 to 5.6, and R1 and R2 of RFC 9293 section 3.8.3. A window that closed over what
+    /// was sent is no loss (SHLD-17): it is probed instead.
+    fn retransmit_expires(&mut self, cx: &mut Context<'_>) {
+        if self.send.window == 0 {
+            self.recovery.resend_from(self.send.una);
+            self.retries = 0;
+            return self.persist_expires(cx);
+        }
+        if u32::from(self.retries) >= self.retry_limit() {
+            return self.end(cx, Cause::Expired, CloseReason::TimedOut);
+        }
+        self.retries += 1;
+        if u32::from(self.retries) == self.config.retries1 && self.held {
+            cx.event(Event::Retransmitting(cx.id));
+        }
+        self.send.stop_timing();
+        let outstanding = self.outstanding(cx);
+        self.recovery.on_timeout(outstanding, &mut self.congestion);
+        self.rtt.back_off();
+    }
+
+    /// R2; less once nobody waits for the outcome.
+    fn retry_limit(&self) -> u32 {
+        if self.held { self.config.retries2 } else { self.config.orphan_retries.min(self.config.retries2) }
+    }
+
+    /// A probe of the peer's window. As long as it answers, probing never ends (MUST-37).
+    fn persist_expires(&mut self, cx: &mut Context<'_>) {
+        if u32::from(self.probes) >= self.retry_limit() {
+            return self.abort(cx, Cause::Expired, CloseReason::TimedOut);
+        }
+        self.probes += 1;
+        self.retries = self.retries.saturating_add(1);
+        self.recovery.resend_from(self.send.una);
+        self.probe_due = Some(Probe::Window);
+    }
+
+    /// A probe of an idle peer; sent data are probe enough (MUST-26).
+    fn keepalive_expires(&mut self, cx: &mut Context<'_>) {
+        if self.send.is_outstanding() || self.send.queued() > 0 {
+            return self.arm(cx, Timer::Keepalive, self.config.keepalive_time);
+        }
+        if u32::from(self.probes) >= self.config.keepalive_probes {
+            return self.abort(cx, Cause::Expired, CloseReason::TimedOut);
+        }
+        self.probes += 1;
+        self.probe_due = Some(Probe::Idle);
+        self.arm(cx, Timer::Keepalive, self.config.keepalive_interval);
+    }
+}

@@ -1,0 +1,308 @@
+//! One connection: the RFC's TCB, and what the files beside this one do with it. [`arrives`] is "segment
+//! arrives", [`output`] decides what to send and writes it, [`expires`] serves timers, [`user`] the
+//! application's calls. Whoever calls in passes a [`Context`]; afterwards the stack settles what changed.
+
+pub(crate) mod arrives;
+mod expires;
+pub(crate) mod output;
+mod receiver;
+mod sender;
+mod synchronized;
+mod time_wait;
+mod user;
+
+use alloc::sync::Arc;
+
+use tcp_common::layout::FLAG_TIMESTAMPS;
+use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
+
+use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
+use crate::config::TcpConfig;
+use crate::congestion::{CongestionControl, Reno};
+use crate::limits::CONNECTION_ACK_INTERVAL;
+use crate::recovery::Recovery;
+use crate::rtt::Rtt;
+use crate::seq::SeqNum;
+use crate::shared::Context;
+use crate::time::Instant;
+use crate::timers::{Timer, Timers};
+use crate::wire::Options;
+
+use receiver::Receiver;
+use sender::Sender;
+
+/// MSS of a peer that does not say one (RFC 9293 section 3.7.1).
+const DEFAULT_MSS_V4: u16 = 536;
+const DEFAULT_MSS_V6: u16 = 1220;
+/// Smallest MSS we believe a peer: less would multiply the cost of every byte.
+const MIN_MSS: u16 = 64;
+
+/// How a connection came to be (RFC 9293 MUST-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The application connected.
+    Active,
+    /// A SYN came to a listener.
+    Passive(ListenerId),
+}
+
+/// A probe that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Of the peer's window: carries data, and breaks the window and silly-window rules.
+    Window,
+    /// Of an idle peer's life: carries nothing.
+    Idle,
+}
+
+/// Stream and segment counters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    segments_in: u64,
+    segments_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    retransmits: u32,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) key: ConnectionKey,
+    pub(crate) state: State,
+    pub(crate) origin: Origin,
+    pub(crate) config: Arc<TcpConfig>,
+    pub(crate) timers: Timers,
+    /// Whether the application holds a handle.
+    pub(crate) held: bool,
+    /// Why it ended; `None` before.
+    pub(crate) ended: Option<CloseReason>,
+    link: LinkAddress,
+    send: Sender,
+    recv: Receiver,
+    rtt: Rtt,
+    congestion: Reno,
+    recovery: Recovery,
+    /// Repetitions of what the establish or retransmit timer repeats, since the peer last got on.
+    retries: u8,
+    /// Probes of window or idleness since the peer last answered.
+    probes: u8,
+    probe_due: Option<Probe>,
+    nodelay: bool,
+    counters: Counters,
+    /// When the next challenge or out-of-window ACK may leave.
+    next_challenge: Instant,
+    created: Instant,
+    since: Instant,
+}
+
+impl Connection {
+    /// A connection in CLOSED, before its open.
+    pub(crate) fn new(
+        key: ConnectionKey,
+        origin: Origin,
+        link: LinkAddress,
+        config: Arc<TcpConfig>,
+        iss: SeqNum,
+        now: Instant,
+    ) -> Self {
+        let mss = if key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        Connection {
+            key,
+            state: State::CLOSED,
+            origin,
+            timers: Timers::default(),
+            held: false,
+            ended: None,
+            link,
+            send: Sender::new(iss, mss),
+            recv: Receiver::new(&config),
+            rtt: Rtt::new(&config),
+            congestion: Reno::new(mss.into()),
+            recovery: Recovery::new(iss + 1),
+            retries: 0,
+            probes: 0,
+            probe_due: None,
+            nodelay: config.nodelay,
+            counters: Counters::default(),
+            next_challenge: now,
+            created: now,
+            since: now,
+            config,
+        }
+    }
+
+    /// Moves to the state that follows `cause`, with what entering that state entails.
+    fn advance(&mut self, cx: &mut Context<'_>, cause: Cause) {
+        let next = self.state.next(cause);
+        if next == self.state {
+            return;
+        }
+        self.state = next;
+        self.since = cx.now;
+        match next {
+            State::ESTABLISHED => self.on_established(cx),
+            State::FIN_WAIT_2 if !self.held => {
+                self.timers.stop(Timer::UserTimeout);
+                self.arm(cx, Timer::FinWait2, self.config.fin_wait2_timeout);
+            }
+            State::TIME_WAIT => self.on_time_wait(cx),
+            State::CLOSED => self.timers.stop_all(),
+            _ => {}
+        }
+    }
+
+    fn on_established(&mut self, cx: &mut Context<'_>) {
+        self.timers.stop(Timer::Establish);
+        self.restart_keepalive(cx);
+        if self.origin == Origin::Active {
+            cx.event(Event::Connected(cx.id));
+        }
+    }
+
+    /// Every other timer stops, and 2 x MSL begins (RFC 9293 section 3.10.7.4, eighth step).
+    fn on_time_wait(&mut self, cx: &mut Context<'_>) {
+        self.timers.stop_all();
+        self.restart_time_wait(cx);
+        self.send.release_all(&mut cx.shared.pool);
+    }
+
+    /// Ends the connection without a word to the peer.
+    fn end(&mut self, cx: &mut Context<'_>, cause: Cause, reason: CloseReason) {
+        self.advance(cx, cause);
+        self.ended = Some(reason);
+        self.send.release_all(&mut cx.shared.pool);
+        if reason != CloseReason::Finished {
+            self.recv.discard(&mut cx.shared.pool);
+        }
+    }
+
+    /// Ends the connection and, if the peer knows of it, tells it by a RST (RFC 9293 section 3.10.5).
+    pub(crate) fn abort(&mut self, cx: &mut Context<'_>, cause: Cause, reason: CloseReason) {
+        if !matches!(self.state, State::CLOSED | State::LISTEN | State::SYN_SENT | State::TIME_WAIT) {
+            let reset = self.reset_segment(cx);
+            cx.shared.replies.push_back(reset);
+            self.counters.segments_out += 1;
+        }
+        self.end(cx, cause, reason);
+    }
+
+    /// The application's memory of the connection is gone: everything it may still own goes back.
+    pub(crate) fn release(&mut self, cx: &mut Context<'_>) {
+        self.send.release_all(&mut cx.shared.pool);
+        self.recv.discard(&mut cx.shared.pool);
+    }
+
+    /// The connection table had no room for it: it ends in silence.
+    pub(crate) fn table_is_full(&mut self, cx: &mut Context<'_>) {
+        self.end(cx, Cause::Abort, CloseReason::TableFull);
+    }
+
+    fn arm(&mut self, cx: &Context<'_>, timer: Timer, after: core::time::Duration) {
+        self.timers.arm(timer, cx.now, after);
+    }
+
+    fn rto(&self) -> core::time::Duration {
+        self.rtt.rto(&self.config)
+    }
+
+    /// An acceptable segment arrived: the peer lives, and the idle time starts over (MUST-26).
+    fn restart_keepalive(&mut self, cx: &Context<'_>) {
+        self.probes = 0;
+        let idles = self.state.is_synchronized() && !matches!(self.state, State::TIME_WAIT | State::CLOSED);
+        if self.config.keepalive && idles {
+            self.arm(cx, Timer::Keepalive, self.config.keepalive_time);
+        }
+    }
+
+    fn restart_time_wait(&mut self, cx: &Context<'_>) {
+        self.arm(cx, Timer::TimeWait, 2 * self.config.msl);
+    }
+
+    /// Takes what the peer's SYN offers. What we did not offer ourselves is not used.
+    fn take_syn_options(&mut self, cx: &Context<'_>, options: &Options) {
+        let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        self.send.peer_mss = options.mss.unwrap_or(default).max(MIN_MSS);
+        let scales = options.window_scale.filter(|_| self.config.window_scale);
+        self.send.scale = scales.unwrap_or(0);
+        self.recv.scale_agreed(scales.is_some());
+        if let Some(timestamps) = options.timestamps.filter(|_| self.config.timestamps) {
+            self.recv.timestamps_agreed(timestamps.value, cx.now);
+        }
+        self.congestion = Reno::new(self.segment_size(cx).into());
+    }
+
+    /// Largest payload of a segment: what the peer takes and the link carries, less our options (MUST-16).
+    fn segment_size(&self, cx: &Context<'_>) -> u16 {
+        let link = cx.shared.config.mtu - self.headers();
+        self.send.peer_mss.min(link) - self.option_length()
+    }
+
+    fn option_length(&self) -> u16 {
+        if self.recv.timestamps().is_some() { crate::wire::tcp::TIMESTAMPS_LENGTH as u16 } else { 0 }
+    }
+
+    /// Length of the IP and TCP headers without options, bytes.
+    fn headers(&self) -> u16 {
+        if self.key.is_ipv4() { 40 } else { 60 }
+    }
+
+    /// MSS that we announce (MUST-14, MUST-67).
+    fn announced_mss(&self, cx: &Context<'_>) -> u16 {
+        let link = cx.shared.config.mtu - self.headers();
+        self.config.mss.unwrap_or(link).min(link)
+    }
+
+    /// Whether a challenge or out-of-window ACK may leave now (RFC 5961 section 7); takes it if so.
+    fn may_answer(&mut self, cx: &mut Context<'_>) -> bool {
+        if cx.now < self.next_challenge || !cx.may_challenge() {
+            return false;
+        }
+        self.next_challenge = cx.now + CONNECTION_ACK_INTERVAL;
+        true
+    }
+
+    /// The connection table's entry.
+    pub(crate) fn table_entry(&self, queue: u16) -> ConnectionValue {
+        let timestamps = self.recv.timestamps();
+        ConnectionValue {
+            state: self.state,
+            flags: if timestamps.is_some() { FLAG_TIMESTAMPS } else { 0 },
+            queue,
+            snd_nxt: self.send.next.0,
+            rcv_nxt: self.recv.next.0,
+            ts_recent: timestamps.unwrap_or(0),
+            since_ns: self.since.as_nanos(),
+            deadline_ns: self.timers.next().map_or(0, Instant::as_nanos),
+            segments_in: self.counters.segments_in,
+            segments_out: self.counters.segments_out,
+            bytes_in: self.counters.bytes_in,
+            bytes_out: self.counters.bytes_out,
+        }
+    }
+
+    /// The row of `xtcp conns`.
+    pub(crate) fn info(&self, now: Instant, mtu: u16) -> ConnectionInfo {
+        let link = mtu - self.headers();
+        ConnectionInfo {
+            key: self.key,
+            state: self.state,
+            age: now.since(self.created),
+            state_age: now.since(self.since),
+            timers: self.timers.armed(now).collect(),
+            mss: self.send.peer_mss.min(link) - self.option_length(),
+            srtt: self.rtt.smoothed(),
+            rto: self.rto(),
+            cwnd: self.congestion.window(),
+            ssthresh: self.congestion.threshold(),
+            snd_una: self.send.una.0,
+            snd_nxt: self.send.next.0,
+            rcv_nxt: self.recv.next.0,
+            snd_wnd: self.send.window,
+            rcv_wnd: self.recv.window(),
+            bytes_in: self.counters.bytes_in,
+            bytes_out: self.counters.bytes_out,
+            retransmits: self.counters.retransmits.into(),
+            congestion: self.congestion.name(),
+        }
+    }
+}

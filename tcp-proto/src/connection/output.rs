@@ -1,0 +1,305 @@
+//! What to send now, and sending it. [`Connection::plan`] chooses and changes nothing; [`Connection::transmit`]
+//! writes what was chosen and notes what that entails. Nagle's algorithm and the sender's silly window
+//! avoidance (RFC 9293 sections 3.7.4 and 3.8.6.2.1) are in [`Connection::stream_may_go`].
+
+use tcp_common::State;
+
+use super::{Connection, Probe};
+use crate::congestion::CongestionControl;
+use crate::seq::SeqNum;
+use crate::shared::Context;
+use crate::time::{Duration, Instant};
+use crate::timers::Timer;
+use crate::wire::{Flags, Options, Outgoing, Timestamps, emit};
+
+/// The next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// Our SYN; with an ACK in SYN_RCVD.
+    Syn,
+    /// Stream bytes, a FIN, or both.
+    Stream(Piece),
+    /// A keep-alive probe: nothing, at SND.NXT - 1 (SHLD-12).
+    IdleProbe,
+    /// An ACK.
+    Ack,
+}
+
+/// A piece of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    seq: SeqNum,
+    length: u32,
+    fin: bool,
+    /// Whether it probes a closed window.
+    probe: bool,
+}
+
+impl Piece {
+    fn end(&self) -> SeqNum {
+        self.seq + self.length + u32::from(self.fin)
+    }
+}
+
+/// TSval: milliseconds of the clock that every connection and the XDP program share.
+fn clock(now: Instant) -> u32 {
+    now.as_millis() as u32
+}
+
+/// Time since our clock showed `echo`.
+pub(super) fn time_since(echo: u32, now: Instant) -> Duration {
+    Duration::from_millis(clock(now).wrapping_sub(echo).into())
+}
+
+impl Connection {
+    /// Whether [`Connection::transmit`] would send something.
+    pub(crate) fn has_something_to_send(&self, cx: &Context<'_>) -> bool {
+        self.plan(cx).is_some()
+    }
+
+    fn plan(&self, cx: &Context<'_>) -> Option<Plan> {
+        match self.state {
+            State::CLOSED | State::LISTEN => None,
+            State::SYN_SENT | State::SYN_RCVD => self.plan_opening(),
+            State::TIME_WAIT => self.plan_ack(),
+            _ => self.plan_stream(cx).or_else(|| self.plan_probe()).or_else(|| self.plan_ack()),
+        }
+    }
+
+    fn plan_opening(&self) -> Option<Plan> {
+        if self.send.syn_due { Some(Plan::Syn) } else { self.plan_ack().filter(|_| self.state == State::SYN_RCVD) }
+    }
+
+    fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
+        let size = u32::from(self.segment_size(cx));
+        if self.recovery.head_due() {
+            return Some(Plan::Stream(self.piece(self.send.una, size.min(self.send.window.max(1)), false)));
+        }
+        let probe = self.probe_due == Some(Probe::Window);
+        let room = if probe { self.send.window.clamp(1, size) } else { self.room().min(size) };
+        let piece = self.piece(self.recovery.cursor(), room, probe);
+        let goes = piece.end() != piece.seq && (probe || self.stream_may_go(&piece, size));
+        goes.then_some(Plan::Stream(piece))
+    }
+
+    /// The piece of at most `room` octets of sequence space from `seq` on.
+    fn piece(&self, seq: SeqNum, room: u32, probe: bool) -> Piece {
+        let end = self.send.data_end();
+        let left = end.distance_from(seq).max(0) as u32;
+        let length = left.min(room);
+        // A FIN rides on the last data (or alone), if the room holds its octet too.
+        let fin = self.fin_is_wanted() && length == left && seq.at_or_before(end) && length < room;
+        Piece { seq, length, fin, probe }
+    }
+
+    /// Whether the application closed, so that a FIN follows the data.
+    fn fin_is_wanted(&self) -> bool {
+        matches!(self.state, State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK)
+    }
+
+    /// Octets that both windows still allow after the cursor.
+    fn room(&self) -> u32 {
+        let in_flight = self.recovery.cursor() - self.send.una;
+        let congestion = self.congestion.window().saturating_add(self.recovery.inflation());
+        // A FIN's octet does not count against the congestion window: alone it is no load.
+        let congestion = congestion.saturating_add(u32::from(self.fin_is_wanted()));
+        self.send.window.min(congestion).saturating_sub(in_flight)
+    }
+
+    /// Nagle and silly window avoidance: a full segment goes; less goes when it is all there is and nothing is
+    /// outstanding (or nobody wants to wait), or when it is half of the largest window the peer ever offered.
+    fn stream_may_go(&self, piece: &Piece, size: u32) -> bool {
+        let sent_before = piece.seq.before(self.send.next);
+        let everything = piece.seq + piece.length == self.send.data_end();
+        let quiet = self.recovery.cursor() == self.send.una;
+        if piece.length >= size || sent_before {
+            return true;
+        }
+        if everything {
+            return piece.fin || self.nodelay || quiet;
+        }
+        quiet && piece.length >= (self.send.max_window / 2).max(1)
+    }
+
+    fn plan_probe(&self) -> Option<Plan> {
+        (self.probe_due == Some(Probe::Idle)).then_some(Plan::IdleProbe)
+    }
+
+    fn plan_ack(&self) -> Option<Plan> {
+        (self.recv.owed.now || self.recv.owed.duplicates > 0).then_some(Plan::Ack)
+    }
+
+    /// Arms the persist timer when something waits, nothing is under way that an answer could come to, and
+    /// the peer's window is why.
+    pub(crate) fn persist_if_stuck(&mut self, cx: &Context<'_>) {
+        let sends = self.state.is_synchronized() && self.state != State::TIME_WAIT;
+        let waits =
+            self.recovery.cursor().before(self.send.data_end()) || (self.fin_is_wanted() && !self.send.fin_sent);
+        let served = self.timers.is_armed(Timer::Retransmit) || self.timers.is_armed(Timer::Persist);
+        if sends && waits && !served && self.plan_stream(cx).is_none() {
+            self.retries = 0;
+            self.arm_persist(cx);
+        }
+    }
+
+    /// Next probe after the current interval: doubled with each, up to its maximum (SHLD-29, SHLD-30).
+    pub(super) fn arm_persist(&mut self, cx: &Context<'_>) {
+        let first = self.config.persist_initial.unwrap_or_else(|| self.rto());
+        let interval = first.saturating_mul(1 << self.retries.min(20)).min(self.config.persist_max);
+        self.arm(cx, Timer::Persist, interval);
+    }
+
+    /// The peer's window opened: what the probes carried is sent again, and the rest follows.
+    pub(super) fn stop_persisting(&mut self) {
+        self.timers.stop(Timer::Persist);
+        self.probe_due = None;
+        self.retries = 0;
+        self.recovery.resend_from(self.send.una);
+    }
+
+    /// Writes the next segment into `frame`; its length, or `None` when there is nothing to send.
+    pub(crate) fn transmit(&mut self, cx: &mut Context<'_>, frame: &mut [u8]) -> Option<usize> {
+        let plan = self.plan(cx)?;
+        let outgoing = self.outgoing(cx, plan);
+        let source = cx.shared.config.mac;
+        let length = match plan {
+            Plan::Stream(piece) => {
+                emit(&outgoing, source, frame, piece.length as usize, |into| self.send.copy(piece.seq, into))
+            }
+            Plan::Syn | Plan::IdleProbe | Plan::Ack => emit(&outgoing, source, frame, 0, |_| {}),
+        };
+        self.sent(cx, plan, outgoing.flags.has(Flags::ACK));
+        Some(length)
+    }
+
+    fn outgoing(&mut self, cx: &Context<'_>, plan: Plan) -> Outgoing {
+        let (seq, flags) = match plan {
+            Plan::Syn => (self.send.iss, Flags::SYN.with(Flags::ACK.when(self.state == State::SYN_RCVD))),
+            Plan::Stream(piece) => (piece.seq, self.stream_flags(&piece)),
+            Plan::IdleProbe => (self.send.next - 1, Flags::ACK),
+            Plan::Ack => (self.send.next, Flags::ACK),
+        };
+        let mss = self.receive_segment_size(cx).into();
+        let window = if plan == Plan::Syn { self.recv.advertise_unscaled() } else { self.recv.advertise(mss) };
+        let options = if plan == Plan::Syn { self.syn_options(cx) } else { self.options(cx) };
+        Outgoing { seq, window, flags, options, ..self.bare_segment() }
+    }
+
+    /// PSH with the last byte there is (MUST-61).
+    fn stream_flags(&self, piece: &Piece) -> Flags {
+        let last = piece.length > 0 && piece.seq + piece.length == self.send.data_end();
+        Flags::ACK.with(Flags::PSH.when(last)).with(Flags::FIN.when(piece.fin))
+    }
+
+    /// A segment of this connection without seq, flags, window and options.
+    fn bare_segment(&self) -> Outgoing {
+        Outgoing {
+            key: self.key,
+            link: self.link,
+            ttl: self.config.ttl,
+            dscp: self.config.dscp,
+            seq: self.send.next,
+            ack: if self.state == State::SYN_SENT { SeqNum(0) } else { self.recv.next },
+            flags: Flags(0),
+            window: 0,
+            options: Options::default(),
+        }
+    }
+
+    /// The RST that ends this connection.
+    pub(super) fn reset_segment(&self, cx: &Context<'_>) -> Outgoing {
+        Outgoing { flags: Flags::RST.with(Flags::ACK), options: self.options(cx), ..self.bare_segment() }
+    }
+
+    fn options(&self, cx: &Context<'_>) -> Options {
+        let timestamps = self.recv.timestamps().map(|echo| Timestamps { value: clock(cx.now), echo });
+        Options { timestamps, ..Options::default() }
+    }
+
+    /// What our SYN offers; in answer to a SYN, only what that one offered too (RFC 7323 sections 1.3, 3.2).
+    fn syn_options(&self, cx: &Context<'_>) -> Options {
+        let answers = self.state == State::SYN_RCVD;
+        let scale = self.config.window_scale && (!answers || self.recv.scaling);
+        let timestamps = match (answers, self.recv.timestamps()) {
+            (true, echo) => echo.map(|echo| Timestamps { value: clock(cx.now), echo }),
+            (false, _) => self.config.timestamps.then(|| Timestamps { value: clock(cx.now), echo: 0 }),
+        };
+        Options {
+            mss: Some(self.announced_mss(cx)),
+            window_scale: scale.then(|| self.recv.offered_scale()),
+            timestamps,
+        }
+    }
+
+    /// What follows from having sent `plan`.
+    fn sent(&mut self, cx: &mut Context<'_>, plan: Plan, acknowledges: bool) {
+        self.counters.segments_out += 1;
+        if acknowledges {
+            self.ack_was_sent(plan);
+        }
+        match plan {
+            Plan::Syn => self.syn_was_sent(cx),
+            Plan::Stream(piece) => self.piece_was_sent(cx, &piece),
+            Plan::IdleProbe => self.probe_due = None,
+            Plan::Ack => {}
+        }
+    }
+
+    /// Any segment carries the ACK that was owed; of duplicate ACKs each is one (RFC 5681 section 4.2).
+    fn ack_was_sent(&mut self, plan: Plan) {
+        self.recv.owed.now = false;
+        if plan == Plan::Ack {
+            self.recv.owed.duplicates = self.recv.owed.duplicates.saturating_sub(1);
+        }
+        self.recv.unacknowledged = 0;
+        self.recv.last_ack = self.recv.next;
+        self.timers.stop(Timer::DelayedAck);
+    }
+
+    fn syn_was_sent(&mut self, cx: &Context<'_>) {
+        self.send.syn_due = false;
+        if self.send.next == self.send.iss {
+            self.send.next = self.send.iss + 1;
+            self.send.time(self.send.next, cx.now);
+        } else {
+            self.send.syn_repeated = true;
+            self.send.stop_timing();
+            self.counters.retransmits += 1;
+        }
+        self.arm(cx, Timer::Establish, self.rto());
+    }
+
+    fn piece_was_sent(&mut self, cx: &Context<'_>, piece: &Piece) {
+        let end = piece.end();
+        let new = end.distance_from(self.send.next).max(0) as u32;
+        if piece.seq.before(self.send.next) {
+            self.send.stop_timing();
+            self.counters.retransmits += 1;
+        } else if !piece.probe {
+            self.send.time(end, cx.now);
+        }
+        self.counters.bytes_out += u64::from(new - u32::from(piece.fin && new > 0));
+        self.send.next = self.send.next.latest(end);
+        self.send.fin_sent |= piece.fin;
+        self.recovery.on_sent(end);
+        self.wait_for_ack(cx, piece);
+    }
+
+    /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1).
+    fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece) {
+        if piece.probe {
+            self.probe_due = None;
+            self.arm_persist(cx);
+        } else {
+            self.timers.stop(Timer::Persist);
+            self.timers.arm_if_idle(Timer::Retransmit, cx.now, self.rto());
+        }
+        self.arm_user_timeout(cx);
+    }
+
+    pub(super) fn arm_user_timeout(&mut self, cx: &Context<'_>) {
+        if !self.config.user_timeout.is_zero() && !self.lingers() {
+            self.timers.arm_if_idle(Timer::UserTimeout, cx.now, self.config.user_timeout);
+        }
+    }
+}

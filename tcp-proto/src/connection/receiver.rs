@@ -1,0 +1,274 @@
+//! The receiving half of a connection: the RFC's RCV variables, the window we offer, the ACKs we owe.
+
+use alloc::boxed::Box;
+
+use crate::buffer::{NoRoom, Pool, ReceiveBuffer};
+use crate::config::TcpConfig;
+use crate::limits::{MAX_DUPLICATE_ACKS, WINDOW_SLACK};
+use crate::seq::SeqNum;
+use crate::time::Instant;
+
+/// A timestamp this old, in seconds, proves nothing any more (RFC 7323 section 5.5): the sender's clock may
+/// have wrapped. 24 days.
+const TIMESTAMP_LIFETIME: u32 = 24 * 24 * 3600;
+
+/// ACKs that are owed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Owed {
+    /// An ACK is due now.
+    pub(super) now: bool,
+    /// Duplicate ACKs due: one per out-of-order segment, so that the peer can count them (RFC 5681 section 4.2).
+    pub(super) duplicates: u8,
+}
+
+/// The timestamps the peer sends.
+#[derive(Clone, Copy)]
+struct Recent {
+    /// TS.Recent.
+    value: u32,
+    /// When it was taken, in seconds.
+    at: u32,
+}
+
+fn seconds(now: Instant) -> u32 {
+    (now.as_millis() / 1000) as u32
+}
+
+/// RCV variables (RFC 9293 section 3.3.1).
+pub(super) struct Receiver {
+    /// IRS.
+    pub(super) irs: SeqNum,
+    /// RCV.NXT.
+    pub(super) next: SeqNum,
+    /// RCV.NXT + RCV.WND: the right edge we offered, which never moves left (SHLD-14).
+    edge: SeqNum,
+    /// Largest receive buffer, bytes.
+    capacity: u32,
+    /// Shift of the windows we send.
+    scale: u8,
+    /// Whether both sides offered window scaling.
+    pub(super) scaling: bool,
+    /// Where the peer's FIN is; `None` before one was seen.
+    pub(super) fin: Option<SeqNum>,
+    recent: Option<Recent>,
+    /// Last.ACK.sent.
+    pub(super) last_ack: SeqNum,
+    /// Bytes that arrived since we last acknowledged.
+    pub(super) unacknowledged: u32,
+    pub(super) owed: Owed,
+    /// Bytes that arrived and nobody read; none: no buffer.
+    buffer: Option<Box<ReceiveBuffer>>,
+}
+
+impl Receiver {
+    pub(super) fn new(config: &TcpConfig) -> Self {
+        Receiver {
+            irs: SeqNum(0),
+            next: SeqNum(0),
+            edge: SeqNum(0),
+            capacity: config.recv_buffer,
+            scale: scale_for(config.recv_buffer),
+            scaling: false,
+            fin: None,
+            recent: None,
+            last_ack: SeqNum(0),
+            unacknowledged: 0,
+            owed: Owed::default(),
+            buffer: None,
+        }
+    }
+
+    /// The peer's SYN had number `irs`.
+    pub(super) fn start(&mut self, irs: SeqNum) {
+        self.irs = irs;
+        self.next = irs + 1;
+        self.edge = self.next;
+        self.last_ack = self.next;
+    }
+
+    /// The shift we offer in our SYN.
+    pub(super) fn offered_scale(&self) -> u8 {
+        self.scale
+    }
+
+    /// Whether both sides offered window scaling; without it 16 bits are all there is.
+    pub(super) fn scale_agreed(&mut self, agreed: bool) {
+        self.scaling = agreed;
+        if !agreed {
+            self.scale = 0;
+            self.capacity = self.capacity.min(u16::MAX.into());
+        }
+    }
+
+    pub(super) fn timestamps_agreed(&mut self, value: u32, now: Instant) {
+        self.recent = Some(Recent { value, at: seconds(now) });
+    }
+
+    /// TS.Recent, if timestamps are in use.
+    pub(super) fn timestamps(&self) -> Option<u32> {
+        self.recent.map(|recent| recent.value)
+    }
+
+    /// Whether a timestamp comes from the past (PAWS, RFC 7323 section 5.3).
+    pub(super) fn is_old(&self, timestamp: u32, now: Instant) -> bool {
+        self.recent.is_some_and(|recent| {
+            (timestamp.wrapping_sub(recent.value) as i32) < 0
+                && seconds(now).wrapping_sub(recent.at) < TIMESTAMP_LIFETIME
+        })
+    }
+
+    /// Takes the timestamp of a segment that covers Last.ACK.sent (RFC 7323 section 4.3).
+    pub(super) fn note_timestamp(&mut self, timestamp: u32, seq: SeqNum, now: Instant) {
+        if seq.at_or_before(self.last_ack) && self.recent.is_some() && !self.is_old(timestamp, now) {
+            self.recent = Some(Recent { value: timestamp, at: seconds(now) });
+        }
+    }
+
+    /// RCV.WND.
+    pub(super) fn window(&self) -> u32 {
+        self.edge - self.next
+    }
+
+    /// Bytes that can be read.
+    pub(super) fn readable(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    /// Whether the peer's FIN was reached: nothing more will come.
+    pub(super) fn finished(&self) -> bool {
+        self.fin.is_some_and(|fin| self.next.after(fin))
+    }
+
+    /// Whether data wait behind a gap.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.has_gaps())
+            || self.fin.is_some_and(|fin| self.next.before(fin))
+    }
+
+    /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.
+    pub(super) fn insert(&mut self, pool: &mut Pool, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
+        let end = self.readable() + (seq - self.next) as usize + bytes.len();
+        if end > (self.capacity + WINDOW_SLACK) as usize {
+            return Err(NoRoom);
+        }
+        let buffer = self.buffer.get_or_insert_default();
+        let advance = buffer.insert(pool, self.next, seq, bytes);
+        if buffer.is_empty() {
+            buffer.release(pool);
+            self.buffer = None;
+        }
+        let advance = advance?;
+        self.next += advance;
+        Ok(advance)
+    }
+
+    pub(super) fn read(&mut self, pool: &mut Pool, into: &mut [u8]) -> usize {
+        let Some(buffer) = &mut self.buffer else { return 0 };
+        let length = buffer.read(pool, into);
+        if buffer.is_empty() {
+            self.buffer = None;
+        }
+        length
+    }
+
+    pub(super) fn discard(&mut self, pool: &mut Pool) {
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.clear(pool);
+        }
+    }
+
+    /// One more out-of-order segment wants its own ACK.
+    pub(super) fn owe_duplicate(&mut self) {
+        self.owed.duplicates = (self.owed.duplicates + 1).min(MAX_DUPLICATE_ACKS);
+    }
+
+    /// The right edge that the free space allows: it moves in steps of at least a segment or half the buffer
+    /// (silly window avoidance, RFC 9293 section 3.8.6.2.2), and never left.
+    fn allowed_edge(&self, mss: u32) -> SeqNum {
+        let free = self.capacity.saturating_sub(self.readable() as u32);
+        let allowed = self.next + free;
+        let step = mss.min(self.capacity / 2) as i32;
+        if allowed.distance_from(self.edge) >= step { allowed } else { self.edge.latest(self.next) }
+    }
+
+    /// Whether reading freed enough to tell the peer without being asked: the window was less than half the
+    /// buffer, and grows by two segments or half the buffer.
+    pub(super) fn window_update_is_due(&self, mss: u32) -> bool {
+        let grows = self.allowed_edge(mss).distance_from(self.edge);
+        let half = self.capacity / 2;
+        grows > 0 && self.window() < half && grows as u32 >= half.min(2 * mss)
+    }
+
+    /// The window field of a segment that leaves now, and the edge it stands for. A window that is no
+    /// multiple of the scale is rounded up, because rounding down would move the edge left.
+    pub(super) fn advertise(&mut self, mss: u32) -> u16 {
+        self.edge = self.allowed_edge(mss);
+        let units = self.window().div_ceil(1 << self.scale).min(u16::MAX.into());
+        self.edge = self.edge.latest(self.next + (units << self.scale));
+        units as u16
+    }
+
+    /// The window field of a SYN, which is never scaled.
+    pub(super) fn advertise_unscaled(&mut self) -> u16 {
+        let window = self.capacity.min(u16::MAX.into());
+        self.edge = self.edge.latest(self.next + window);
+        window as u16
+    }
+}
+
+/// The smallest shift that lets 16 bits reach `capacity` (RFC 7323 section 2.3).
+fn scale_for(capacity: u32) -> u8 {
+    (0..14).find(|shift| capacity >> shift <= u16::MAX.into()).unwrap_or(14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver(capacity: u32) -> Receiver {
+        let mut receiver = Receiver::new(&TcpConfig { recv_buffer: capacity, ..TcpConfig::default() });
+        receiver.start(SeqNum(u32::MAX - 500));
+        receiver
+    }
+
+    #[test]
+    fn the_scale_is_the_smallest_that_reaches_the_buffer() {
+        for (capacity, scale) in [(65_535, 0), (65_536, 1), (1 << 20, 5), (u32::MAX, 14)] {
+            assert_eq!(scale_for(capacity), scale, "{capacity}");
+        }
+    }
+
+    #[test]
+    fn the_right_edge_never_moves_left_whatever_arrives_and_is_read() {
+        let mut pool = Pool::new(1 << 24);
+        let mut receiver = receiver(1 << 20);
+        let mut edge = receiver.next + u32::from(receiver.advertise_unscaled());
+        for step in 0..5_000u32 {
+            let bytes = alloc::vec![0; (step as usize * 7) % 1400];
+            let fits = bytes.len().min(receiver.window() as usize);
+            let _ = receiver.insert(&mut pool, receiver.next, &bytes[..fits]);
+            if step % 3 == 0 {
+                receiver.read(&mut pool, &mut alloc::vec![0; (step as usize * 5) % 3000]);
+            }
+            let field = receiver.advertise(1448);
+            let offered = receiver.next + (u32::from(field) << receiver.scale);
+            assert!(offered.at_or_after(edge), "step {step}");
+            edge = offered;
+        }
+    }
+
+    #[test]
+    fn a_reader_of_single_bytes_does_not_open_the_window_in_single_bytes() {
+        let mut pool = Pool::new(1 << 24);
+        let mut receiver = receiver(8000);
+        receiver.advertise_unscaled();
+        assert_eq!(receiver.insert(&mut pool, receiver.next, &[1; 8000]), Ok(8000));
+        assert_eq!(receiver.advertise(1000), 0);
+        for _ in 0..999 {
+            receiver.read(&mut pool, &mut [0]);
+            assert_eq!(receiver.advertise(1000), 0);
+        }
+        receiver.read(&mut pool, &mut [0]);
+        assert_eq!(receiver.advertise(1000), 1000);
+    }
+}

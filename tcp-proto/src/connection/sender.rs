@@ -1,0 +1,156 @@
+//! The sending half of a connection: the RFC's SND variables and the bytes behind them.
+
+use alloc::boxed::Box;
+
+use crate::buffer::{Pool, SendBuffer};
+use crate::seq::SeqNum;
+use crate::time::Instant;
+
+/// SND variables (RFC 9293 section 3.3.1). Windows are scaled already: 32 bits throughout (REC-1).
+pub(super) struct Sender {
+    /// ISS.
+    pub(super) iss: SeqNum,
+    /// SND.UNA.
+    pub(super) una: SeqNum,
+    /// SND.NXT: after everything that was ever sent.
+    pub(super) next: SeqNum,
+    /// SND.WND.
+    pub(super) window: u32,
+    /// SND.WL1.
+    window_seq: SeqNum,
+    /// SND.WL2.
+    window_ack: SeqNum,
+    /// MAX.SND.WND: the largest window the peer ever offered.
+    pub(super) max_window: u32,
+    /// Shift of the windows the peer sends.
+    pub(super) scale: u8,
+    /// MSS that the peer announced.
+    pub(super) peer_mss: u16,
+    /// Whether our SYN is to be sent, first or again.
+    pub(super) syn_due: bool,
+    /// Whether the SYN was sent more than once.
+    pub(super) syn_repeated: bool,
+    /// Whether our FIN was sent; SND.NXT is past it then.
+    pub(super) fin_sent: bool,
+    /// Whether the application found the buffer full and waits for room.
+    pub(super) writer_waits: bool,
+    /// The segment that times the round trip: the number after it, and when it was sent (Karn's rule).
+    timed: Option<(SeqNum, Instant)>,
+    /// Bytes not acknowledged or not sent yet; none: no buffer.
+    buffer: Option<Box<SendBuffer>>,
+}
+
+impl Sender {
+    pub(super) fn new(iss: SeqNum, peer_mss: u16) -> Self {
+        Sender {
+            iss,
+            una: iss,
+            next: iss,
+            window: 0,
+            window_seq: SeqNum(0),
+            window_ack: iss,
+            max_window: 0,
+            scale: 0,
+            peer_mss,
+            syn_due: false,
+            syn_repeated: false,
+            fin_sent: false,
+            writer_waits: false,
+            timed: None,
+            buffer: None,
+        }
+    }
+
+    /// Bytes queued: unacknowledged and unsent ones.
+    pub(super) fn queued(&self) -> u32 {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len() as u32)
+    }
+
+    /// The number of the first queued byte: SND.UNA, but never the SYN's.
+    fn base(&self) -> SeqNum {
+        self.una.latest(self.iss + 1)
+    }
+
+    /// The number after the last queued byte: where a FIN goes.
+    pub(super) fn data_end(&self) -> SeqNum {
+        self.base() + self.queued()
+    }
+
+    /// Whether something sent is unacknowledged.
+    pub(super) fn is_outstanding(&self) -> bool {
+        self.una != self.next
+    }
+
+    pub(super) fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        let buffer = self.buffer.get_or_insert_default();
+        let taken = buffer.append(pool, bytes);
+        if buffer.len() == 0 {
+            self.buffer = None;
+        }
+        taken
+    }
+
+    /// Copies the bytes from number `seq` on into all of `into`.
+    pub(super) fn copy(&self, seq: SeqNum, into: &mut [u8]) {
+        if let Some(buffer) = &self.buffer {
+            buffer.copy((seq - self.base()) as usize, into);
+        }
+    }
+
+    /// Everything before `ack` (after SND.UNA, not after SND.NXT) is acknowledged; how many stream bytes.
+    pub(super) fn acknowledge(&mut self, pool: &mut Pool, ack: SeqNum) -> u32 {
+        let base = self.base();
+        let bytes = if ack.after(base) { (ack - base).min(self.queued()) } else { 0 };
+        self.una = ack;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.release(pool, bytes as usize);
+            if buffer.len() == 0 {
+                self.buffer = None;
+            }
+        }
+        bytes
+    }
+
+    pub(super) fn release_all(&mut self, pool: &mut Pool) {
+        if let Some(mut buffer) = self.buffer.take() {
+            let length = buffer.len();
+            buffer.release(pool, length);
+        }
+    }
+
+    /// Takes the window that a segment carries unless an older segment (SND.WL1, SND.WL2); whether it was
+    /// taken.
+    pub(super) fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32) -> bool {
+        let newer = seq.after(self.window_seq) || (seq == self.window_seq && ack.at_or_after(self.window_ack));
+        if newer {
+            self.set_window(seq, ack, window);
+        }
+        newer
+    }
+
+    pub(super) fn set_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32) {
+        self.window = window;
+        self.window_seq = seq;
+        self.window_ack = ack;
+        self.max_window = self.max_window.max(window);
+    }
+
+    /// Times the segment that ends before `end`, unless one is being timed.
+    pub(super) fn time(&mut self, end: SeqNum, now: Instant) {
+        self.timed.get_or_insert((end, now));
+    }
+
+    /// Something was sent twice: its acknowledgment tells nothing about time (Karn).
+    pub(super) fn stop_timing(&mut self) {
+        self.timed = None;
+    }
+
+    /// The round trip of the timed segment, once `ack` acknowledges it.
+    pub(super) fn round_trip(&mut self, ack: SeqNum, now: Instant) -> Option<core::time::Duration> {
+        let (_, sent) = self.timed.take_if(|(end, _)| end.at_or_before(ack))?;
+        Some(now.since(sent))
+    }
+}

@@ -1,0 +1,372 @@
+//! "Segment arrives" in SYN-RECEIVED and the synchronized states: the steps of RFC 9293 section 3.10.7.4,
+//! one function each, called in order by [`Connection::arrives_synchronized`]. TIME-WAIT has a file of its
+//! own. There is no third step: security and compartment are not supported. The sixth (URG) has nothing to
+//! do: urgent data are delivered in line (RFC 6093).
+
+use core::ops::ControlFlow;
+
+use tcp_common::{Cause, State};
+
+use super::arrives::{DONE, NEXT, Step};
+use super::output::time_since;
+use super::{Connection, Origin};
+use crate::api::{CloseReason, Event};
+use crate::drops::DropReason;
+use crate::recovery::Outstanding;
+use crate::seq::SeqNum;
+use crate::shared::Context;
+use crate::timers::Timer;
+use crate::wire::{Flags, Outgoing, Segment};
+
+impl Connection {
+    pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        self.repeat_syn_ack(cx, segment)?;
+        self.check_timestamp(cx, segment)?;
+        let segment = &match self.first_check_sequence(cx, segment) {
+            ControlFlow::Continue(trimmed) => trimmed,
+            ControlFlow::Break(()) => return DONE,
+        };
+        self.second_check_rst(cx, segment)?;
+        self.fourth_check_syn(cx, segment)?;
+        self.fifth_check_ack(cx, segment)?;
+        self.restart_keepalive(cx);
+        self.take_text(cx, segment);
+        self.take_fin(cx, segment);
+        NEXT
+    }
+
+    /// The peer repeats its SYN: our SYN-ACK was lost. Answered by another, as the timer would.
+    fn repeat_syn_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        let repeated = self.state == State::SYN_RCVD
+            && segment.flags.0 & 0x17 == Flags::SYN.0
+            && segment.seq == self.recv.irs
+            && self.origin != Origin::Active;
+        if !repeated || !self.may_answer(cx) {
+            return if repeated { DONE } else { NEXT };
+        }
+        self.send.syn_due = true;
+        DONE
+    }
+
+    /// PAWS (RFC 7323 section 5.3), before the first step. A RST is not subject to it.
+    fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        let Some(timestamps) = segment.options.timestamps else { return NEXT };
+        if segment.rst() {
+            return NEXT;
+        }
+        if self.recv.is_old(timestamps.value, cx.now) {
+            cx.drop(DropReason::OldTimestamp);
+            self.answer_unacceptable(cx, segment);
+            return DONE;
+        }
+        NEXT
+    }
+
+    /// First, check the sequence number: what is outside of the window is answered by an ACK, what
+    /// straddles it is cut to it.
+    fn first_check_sequence<'s>(
+        &mut self,
+        cx: &mut Context<'_>,
+        segment: &Segment<'s>,
+    ) -> ControlFlow<(), Segment<'s>> {
+        let segment = &self.without_crossing_syn(segment);
+        if !self.is_acceptable(segment) {
+            cx.drop(DropReason::OutOfWindow);
+            self.answer_unacceptable(cx, segment);
+            return ControlFlow::Break(());
+        }
+        if let Some(timestamps) = segment.options.timestamps {
+            self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
+        }
+        ControlFlow::Continue(self.trim(segment))
+    }
+
+    /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
+    /// old, the ACK counts.
+    fn without_crossing_syn<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
+        let crosses =
+            self.state == State::SYN_RCVD && self.origin == Origin::Active && segment.syn() && segment.has_ack();
+        if !crosses || segment.seq != self.recv.irs {
+            return *segment;
+        }
+        self.recv.owed.now = true;
+        Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment }
+    }
+
+    /// The four cases of RFC 9293 section 3.10.7.4. With a closed window, an ACK or RST at RCV.NXT counts
+    /// although nothing more would (MUST-66).
+    fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
+        let (next, window) = (self.recv.next, self.recv.window());
+        let in_window = |seq: SeqNum| seq.at_or_after(next) && seq.before(next + window);
+        match (segment.length(), window) {
+            (0, 0) => segment.seq == next,
+            (0, _) => in_window(segment.seq),
+            (_, 0) => segment.seq == next,
+            (_, _) => in_window(segment.seq) || in_window(segment.end() - 1),
+        }
+    }
+
+    /// The part of a segment that lies in the window. Text beyond the right edge goes, and the FIN with it;
+    /// so does text before RCV.NXT, and a SYN there.
+    fn trim<'s>(&self, segment: &Segment<'s>) -> Segment<'s> {
+        let mut trimmed = *segment;
+        if segment.seq.before(self.recv.next) {
+            let old = self.recv.next - segment.seq;
+            let old_text = (old - u32::from(segment.syn())) as usize;
+            trimmed.flags = segment.flags.without(Flags::SYN);
+            trimmed.payload = segment.payload.get(old_text..).unwrap_or_default();
+            trimmed.seq = self.recv.next;
+        }
+        let edge = self.recv.next + self.recv.window();
+        let room = edge.distance_from(trimmed.seq).max(0) as usize;
+        if trimmed.payload.len() + usize::from(trimmed.fin()) > room {
+            trimmed.payload = &trimmed.payload[..trimmed.payload.len().min(room)];
+            trimmed.flags = trimmed.flags.without(Flags::FIN);
+        }
+        trimmed
+    }
+
+    /// An unacceptable segment draws an ACK unless it is a RST. Those that carry nothing are rate-limited: two
+    /// confused peers must not answer each other's ACKs for ever.
+    fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        let limited = segment.length() == 0 || segment.syn();
+        if !segment.rst() && (!limited || self.may_answer(cx)) {
+            self.recv.owed.now = true;
+        }
+    }
+
+    /// Second, check the RST bit, as RFC 5961 section 3 hardens it: only the exact number resets.
+    fn second_check_rst(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if !segment.rst() {
+            return NEXT;
+        }
+        if segment.seq != self.recv.next {
+            self.challenge(cx);
+            return DONE;
+        }
+        let reason = match self.state {
+            State::SYN_RCVD if self.origin == Origin::Active => CloseReason::Refused,
+            State::CLOSING | State::LAST_ACK => CloseReason::Finished,
+            _ => CloseReason::Reset,
+        };
+        self.end(cx, Cause::Reset, reason);
+        DONE
+    }
+
+    /// Fourth, check the SYN bit: in a synchronized state it draws a challenge ACK (RFC 5961 section 4); a
+    /// passively opened connection in SYN-RECEIVED is forgotten.
+    fn fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if !segment.syn() {
+            return NEXT;
+        }
+        if self.state == State::SYN_RCVD && self.origin != Origin::Active {
+            self.end(cx, Cause::Abort, CloseReason::Reset);
+        } else {
+            self.challenge(cx);
+        }
+        DONE
+    }
+
+    /// A challenge ACK (RFC 5961): the peer, if it is one, answers with what settles the matter.
+    fn challenge(&mut self, cx: &mut Context<'_>) {
+        cx.drop(DropReason::Challenged);
+        if self.may_answer(cx) {
+            self.recv.owed.now = true;
+        }
+    }
+
+    /// Fifth, check the ACK field.
+    fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if !segment.has_ack() {
+            cx.drop(DropReason::Meaningless);
+            return DONE;
+        }
+        if self.state == State::SYN_RCVD {
+            self.ack_in_syn_rcvd(cx, segment)?;
+        }
+        self.check_ack_range(cx, segment)?;
+        let window = u32::from(segment.window) << self.send.scale;
+        if segment.ack.after(self.send.una) {
+            self.ack_advances(cx, segment);
+        } else if segment.ack == self.send.una {
+            self.ack_repeats(cx, segment, window);
+        }
+        self.take_window(segment, window);
+        self.fin_may_be_acked(cx);
+        if self.state == State::CLOSED { DONE } else { NEXT }
+    }
+
+    fn ack_in_syn_rcvd(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        let acceptable = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
+        if !acceptable {
+            cx.drop(DropReason::BadAck);
+            let reset = Outgoing { seq: segment.ack, flags: Flags::RST, ..self.reset_segment(cx) };
+            cx.shared.reply(cx.now, reset);
+            return DONE;
+        }
+        self.our_syn_is_acked(cx, segment);
+        self.send.set_window(segment.seq, segment.ack, u32::from(segment.window) << self.send.scale);
+        self.advance(cx, Cause::SynAcked);
+        NEXT
+    }
+
+    /// RFC 5961 section 5: an ACK of what was never sent, or of what lies further back than any window the
+    /// peer ever offered, is not the peer's (MAY-12).
+    fn check_ack_range(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        let too_new = segment.ack.after(self.send.next);
+        let too_old = segment.ack.before(self.send.una - self.send.max_window);
+        if !too_new && !too_old {
+            return NEXT;
+        }
+        cx.drop(DropReason::BadAck);
+        if self.may_answer(cx) {
+            self.recv.owed.now = true;
+        }
+        DONE
+    }
+
+    /// New data are acknowledged.
+    fn ack_advances(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        let before = self.send.una;
+        self.send.acknowledge(&mut cx.shared.pool, segment.ack);
+        self.take_round_trip(cx, segment);
+        self.retries = 0;
+        let outstanding = self.outstanding(cx);
+        self.recovery.on_ack(segment.ack - before, outstanding, &mut self.congestion);
+        self.restart_retransmission(cx);
+        self.tell_writer(cx);
+    }
+
+    /// RTT from the timed segment; failing that, from the timestamp echoed, which tells a repeated segment's
+    /// two sendings apart (RFC 7323 section 4.1). Without a sample the RTO stays backed off (Karn).
+    fn take_round_trip(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
+        let timed = self.send.round_trip(segment.ack, cx.now);
+        let echoed = segment.options.timestamps.filter(|t| self.recovery.is_active() && t.echo != 0);
+        if let Some(rtt) = timed.or(echoed.map(|t| time_since(t.echo, cx.now))) {
+            self.rtt.sample(rtt, &self.config);
+        }
+    }
+
+    /// RFC 6298 sections 5.2 and 5.3: the timer stops when nothing is outstanding, else starts over.
+    fn restart_retransmission(&mut self, cx: &Context<'_>) {
+        if !self.lingers() {
+            self.timers.stop(Timer::UserTimeout);
+        }
+        if self.send.is_outstanding() {
+            self.arm(cx, Timer::Retransmit, self.rto());
+            self.arm_user_timeout(cx);
+        } else {
+            self.timers.stop(Timer::Retransmit);
+        }
+    }
+
+    /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
+    fn ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
+        let duplicate = self.send.is_outstanding() && segment.length() == 0 && window == self.send.window;
+        if duplicate && window > 0 {
+            let outstanding = self.outstanding(cx);
+            self.recovery.on_duplicate(outstanding, &mut self.congestion);
+        }
+    }
+
+    pub(super) fn outstanding(&self, cx: &Context<'_>) -> Outstanding {
+        Outstanding { una: self.send.una, next: self.send.next, mss: self.segment_size(cx).into() }
+    }
+
+    /// SND.WND follows the newest segment. When a closed window opens, what the probes carried goes again.
+    fn take_window(&mut self, segment: &Segment<'_>, window: u32) {
+        let was = self.send.window;
+        if !self.send.update_window(segment.seq, segment.ack, window) {
+            return;
+        }
+        if window > was && self.timers.is_armed(Timer::Persist) {
+            self.stop_persisting();
+        }
+    }
+
+    /// Our FIN is acknowledged when nothing sent is unacknowledged after it was sent.
+    fn fin_may_be_acked(&mut self, cx: &mut Context<'_>) {
+        if !self.send.fin_sent || self.send.is_outstanding() {
+            return;
+        }
+        self.advance(cx, Cause::FinAcked);
+        if self.state == State::CLOSED {
+            self.end(cx, Cause::FinAcked, CloseReason::Finished);
+        }
+    }
+
+    /// The writer is told once a good part of the buffer is free again.
+    fn tell_writer(&mut self, cx: &mut Context<'_>) {
+        if self.send.writer_waits && self.send.queued() <= self.config.send_buffer / 2 {
+            self.send.writer_waits = false;
+            cx.event(Event::Writable(cx.id));
+        }
+    }
+
+    /// Seventh, process the segment text.
+    pub(super) fn take_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        if segment.payload.is_empty() || !self.state.may_receive() {
+            return;
+        }
+        if self.is_deaf() {
+            return self.abort(cx, Cause::Abort, CloseReason::Aborted);
+        }
+        let filled_gap = self.recv.has_gaps();
+        match self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload) {
+            Ok(0) => self.recv.owe_duplicate(),
+            Ok(advance) => self.text_advances(cx, advance, filled_gap),
+            Err(_) => {
+                cx.drop(DropReason::NoMemory);
+                self.recv.owed.now = true;
+            }
+        }
+    }
+
+    /// Whether nobody will ever read what arrives: the application is gone (SHLD-3).
+    fn is_deaf(&self) -> bool {
+        !self.held && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
+    }
+
+    fn text_advances(&mut self, cx: &mut Context<'_>, advance: u32, filled_gap: bool) {
+        self.counters.bytes_in += u64::from(advance);
+        self.recv.unacknowledged = self.recv.unacknowledged.saturating_add(advance);
+        if filled_gap || self.recv.unacknowledged >= 2 * u32::from(self.receive_segment_size(cx)) {
+            self.recv.owed.now = true;
+        } else {
+            self.delay_ack(cx);
+        }
+        if self.held {
+            cx.event(Event::Readable(cx.id));
+        }
+    }
+
+    /// Holds an ACK back for a segment to carry it (SHLD-18), 500 ms at most (MUST-40).
+    fn delay_ack(&mut self, cx: &Context<'_>) {
+        if self.config.delayed_ack.is_zero() {
+            self.recv.owed.now = true;
+        } else {
+            self.timers.arm_if_idle(Timer::DelayedAck, cx.now, self.config.delayed_ack);
+        }
+    }
+
+    /// RMSS: a full-sized segment of the peer's.
+    pub(super) fn receive_segment_size(&self, cx: &Context<'_>) -> u16 {
+        self.announced_mss(cx).min(self.send.peer_mss) - self.option_length()
+    }
+
+    /// Eighth, check the FIN bit. A FIN behind a gap is remembered until the gap is filled.
+    pub(super) fn take_fin(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        if segment.fin() && self.recv.fin.is_none() && self.state.may_receive() {
+            self.recv.fin = Some(segment.end() - 1);
+        }
+        if self.recv.fin != Some(self.recv.next) {
+            return;
+        }
+        self.recv.next += 1;
+        self.recv.owed.now = true;
+        self.advance(cx, Cause::Fin);
+        if self.held {
+            cx.event(Event::Readable(cx.id));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The application's calls (RFC 9293 section 3.10.2 to 3.10.5): SEND, RECEIVE, CLOSE, ABORT.
+
+use tcp_common::{Cause, State};
+
+use super::Connection;
+use crate::api::{CloseReason, Received};
+use crate::shared::Context;
+use crate::timers::Timer;
+
+impl Connection {
+    /// Whether the application may queue bytes, now or when there is room.
+    pub(crate) fn may_send(&self) -> bool {
+        self.state.may_send()
+    }
+
+    /// Bytes the send buffer takes now.
+    pub(crate) fn send_room(&self) -> usize {
+        if self.may_send() { self.config.send_buffer.saturating_sub(self.send.queued()) as usize } else { 0 }
+    }
+
+    /// SEND: queues what fits; how many bytes.
+    pub(crate) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
+        let room = self.send_room().min(bytes.len());
+        let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
+        self.send.writer_waits = taken < bytes.len();
+        if taken < room {
+            cx.shared.starved.push_back(cx.id);
+        }
+        taken
+    }
+
+    /// Whether a read would yield bytes or the end of the stream.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.recv.readable() > 0 || self.is_at_end()
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.recv.readable() == 0 && self.recv.finished()
+    }
+
+    /// RECEIVE.
+    pub(crate) fn recv(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Received {
+        let length = self.recv.read(&mut cx.shared.pool, into);
+        let mss = self.receive_segment_size(cx).into();
+        if length > 0 && self.state.may_receive() && self.recv.window_update_is_due(mss) {
+            self.recv.owed.now = true;
+        }
+        match core::num::NonZeroUsize::new(length) {
+            Some(bytes) => Received::Bytes(bytes),
+            None if self.is_at_end() => Received::End,
+            None => Received::Nothing,
+        }
+    }
+
+    /// CLOSE of the sending side: the FIN follows what is queued.
+    pub(crate) fn shutdown_write(&mut self, cx: &mut Context<'_>) {
+        if self.state == State::SYN_SENT {
+            return self.end(cx, Cause::Close, CloseReason::Aborted);
+        }
+        self.advance(cx, Cause::Close);
+    }
+
+    /// CLOSE of both sides: the application is gone. Data that it left unread are lost, and the peer must
+    /// not take them for delivered (SHLD-3, RFC 2525 section 2.17).
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
+        self.held = false;
+        let unread = self.recv.readable() > 0;
+        self.recv.discard(&mut cx.shared.pool);
+        let at_once = self.config.linger.is_some_and(|linger| linger.is_zero());
+        if (unread || at_once) && self.state != State::TIME_WAIT {
+            return self.abort(cx, Cause::Abort, CloseReason::Aborted);
+        }
+        self.shutdown_write(cx);
+        self.orphaned(cx);
+    }
+
+    /// Nobody waits any more: time is limited now.
+    fn orphaned(&mut self, cx: &Context<'_>) {
+        match (self.state, self.config.linger) {
+            (State::FIN_WAIT_2, _) => self.arm(cx, Timer::FinWait2, self.config.fin_wait2_timeout),
+            (State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK, Some(linger)) => {
+                self.arm(cx, Timer::UserTimeout, linger);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the user timeout's timer limits how long an orphan tries to deliver.
+    pub(super) fn lingers(&self) -> bool {
+        !self.held && self.config.linger.is_some()
+    }
+
+    pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
+        self.nodelay = nodelay;
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a segment was dropped: every reason has a name and a counter.
+
+/// Reason of a drop in the stack (the XDP program counts its own).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropReason {
+    /// Ethernet, IP or TCP header inconsistent or cut short.
+    BadHeader,
+    /// IP or TCP checksum wrong.
+    BadChecksum,
+    /// An IP fragment.
+    Fragment,
+    /// Neither TCP nor ICMP.
+    NotTcp,
+    /// An ICMP message that is no error about a connection of ours.
+    IrrelevantIcmp,
+    /// Source or destination address can't be a peer's.
+    Martian,
+    /// A flag combination that means nothing where it arrived.
+    Meaningless,
+    /// No connection, and no answer is due (RST, silent listener).
+    NoConnection,
+    /// A reset or stateless ACK was due, but the rate limit is used up.
+    RateLimited,
+    /// SYN queue of the listener full.
+    SynQueueFull,
+    /// Accept queue of the listener full.
+    AcceptQueueFull,
+    /// The stack holds `max_connections` already.
+    TooManyConnections,
+    /// The connection table had no room.
+    TableFull,
+    /// Outside the receive window (RFC 9293 section 3.10.7.4, first step).
+    OutOfWindow,
+    /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
+    OldTimestamp,
+    /// Acknowledges what was never sent, or nothing recent (RFC 5961 section 5).
+    BadAck,
+    /// In window but not exact RST, or a SYN in a synchronized state (RFC 5961 sections 3 and 4).
+    Challenged,
+    /// No memory for received data, or too many gaps in it.
+    NoMemory,
+}
+
+macro_rules! names {
+    ($($variant:ident => $name:literal),+ $(,)?) => {
+        impl DropReason {
+            /// Every reason, in declaration order.
+            pub(crate) const ALL: &'static [DropReason] = &[$(DropReason::$variant),+];
+
+            /// The name that `xtcp stats` prints.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+names! {
+    BadHeader => "bad_header",
+    BadChecksum => "bad_checksum",
+    Fragment => "fragment",
+    NotTcp => "not_tcp",
+    IrrelevantIcmp => "irrelevant_icmp",
+    Martian => "martian",
+    Meaningless => "meaningless",
+    NoConnection => "no_connection",
+    RateLimited => "rate_limited",
+    SynQueueFull => "syn_queue_full",
+    AcceptQueueFull => "accept_queue_full",
+    TooManyConnections => "too_many_connections",
+    TableFull => "table_full",
+    OutOfWindow => "out_of_window",
+    OldTimestamp => "old_timestamp",
+    BadAck => "bad_ack",
+    Challenged => "challenged",
+    NoMemory => "no_memory",
+}
+
+/// How often each reason struck.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl DropCounters {
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason.name(), self.0[reason as usize]))
+    }
+}

@@ -1,0 +1,88 @@
+//! Limits: constants that bound what a peer can make us hold or send, and the rate limiter.
+
+use core::time::Duration;
+
+use crate::random::Random;
+use crate::time::Instant;
+
+/// Segments without a connection that wait for their answer, at most.
+pub(crate) const MAX_REPLIES: usize = 256;
+/// Ranges of out-of-order data a connection keeps, at most.
+pub(crate) const MAX_GAPS: usize = 64;
+/// Bytes that rounding the window up to its scale may let in beyond the receive buffer, at most.
+pub(crate) const WINDOW_SLACK: u32 = 1 << 14;
+/// Duplicate ACKs owed at once, at most.
+pub(crate) const MAX_DUPLICATE_ACKS: u8 = 64;
+/// Challenge and out-of-window ACKs a connection sends, at most one per this time (RFC 5961 section 7).
+pub(crate) const CONNECTION_ACK_INTERVAL: Duration = Duration::from_millis(500);
+/// Challenge ACKs of all connections together, per second; the limit of each second is drawn between
+/// half of it and one and a half, so that nobody can count on it (RFC 5961 section 7, CVE-2016-5696).
+pub(crate) const CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
+/// Entries of the connection table refreshed in one turn, at most.
+pub(crate) const REFRESH_BATCH: usize = 256;
+/// How long a connection's slow-moving figures may be out of date in the connection table.
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many per second.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimit {
+    per_second: u32,
+    randomised: bool,
+    left: u32,
+    second: u64,
+}
+
+impl RateLimit {
+    /// Exactly `per_second`.
+    pub(crate) fn exact(per_second: u32) -> Self {
+        RateLimit { per_second, randomised: false, left: per_second, second: 0 }
+    }
+
+    /// Between half and one and a half of `per_second`, drawn anew each second.
+    pub(crate) fn randomised(per_second: u32) -> Self {
+        RateLimit { per_second, randomised: true, left: 0, second: u64::MAX }
+    }
+
+    /// Takes one, if the current second has one left.
+    pub(crate) fn take(&mut self, now: Instant, random: &mut Random) -> bool {
+        let second = now.as_millis() / 1000;
+        if second != self.second {
+            self.second = second;
+            self.left = match self.randomised {
+                true => self.per_second / 2 + random.below(self.per_second + 1),
+                false => self.per_second,
+            };
+        }
+        let taken = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_gives_what_it_has_and_no_more() {
+        let mut random = Random::new([0, 0]);
+        let mut limit = RateLimit::exact(3);
+        let taken = |limit: &mut RateLimit, random: &mut Random, ms| {
+            (0..10).filter(|_| limit.take(Instant::from_millis(ms), random)).count()
+        };
+        assert_eq!(taken(&mut limit, &mut random, 0), 3);
+        assert_eq!(taken(&mut limit, &mut random, 999), 0);
+        assert_eq!(taken(&mut limit, &mut random, 1000), 3);
+    }
+
+    #[test]
+    fn a_randomised_limit_varies_between_its_bounds() {
+        let mut random = Random::new([5, 6]);
+        let mut limit = RateLimit::randomised(100);
+        let counts: alloc::vec::Vec<usize> = (0..20)
+            .map(|s| (0..1000).filter(|_| limit.take(Instant::from_millis(s * 1000), &mut random)).count())
+            .collect();
+        assert!(counts.iter().all(|n| (50..=150).contains(n)), "{counts:?}");
+        assert!(counts.iter().any(|n| *n != counts[0]));
+    }
+}

@@ -1,0 +1,94 @@
+//! Listeners: where SYNs are welcome, and the two queues between a SYN and the application.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::api::{ConnectionId, ListenError, ListenerId, ListenerInfo};
+use crate::config::TcpConfig;
+
+/// One listener.
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Arc<TcpConfig>,
+    /// Half-open connections (SYN_RCVD): the SYN queue's length.
+    pub(crate) half_open: u32,
+    half_open_max: u32,
+    /// Established connections that wait to be accepted.
+    pub(crate) accept_queue: VecDeque<ConnectionId>,
+    pub(crate) overflows: u64,
+}
+
+impl Listener {
+    pub(crate) fn syn_queue_is_full(&self) -> bool {
+        self.half_open >= self.config.syn_backlog
+    }
+
+    pub(crate) fn accept_queue_is_full(&self) -> bool {
+        self.accept_queue.len() >= self.config.backlog as usize
+    }
+
+    pub(crate) fn half_open_begins(&mut self) {
+        self.half_open += 1;
+        self.half_open_max = self.half_open_max.max(self.half_open);
+    }
+
+    pub(crate) fn half_open_ends(&mut self) {
+        self.half_open -= 1;
+    }
+
+    pub(crate) fn info(&self) -> ListenerInfo {
+        ListenerInfo {
+            address: self.address,
+            syn_queue: self.half_open,
+            syn_queue_max: self.half_open_max,
+            accept_queue: self.accept_queue.len() as u32,
+            overflows: self.overflows,
+        }
+    }
+}
+
+/// The listeners of a stack.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    list: Vec<Option<Listener>>,
+    by_address: BTreeMap<SocketAddr, ListenerId>,
+}
+
+impl Listeners {
+    pub(crate) fn add(&mut self, address: SocketAddr, config: Arc<TcpConfig>) -> Result<ListenerId, ListenError> {
+        if self.by_address.contains_key(&address) {
+            return Err(ListenError::AddressInUse);
+        }
+        let id = ListenerId(self.list.len() as u32);
+        let accept_queue = VecDeque::new();
+        self.list.push(Some(Listener { address, config, half_open: 0, half_open_max: 0, accept_queue, overflows: 0 }));
+        self.by_address.insert(address, id);
+        Ok(id)
+    }
+
+    pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {
+        let listener = self.list.get_mut(id.0 as usize)?.take()?;
+        self.by_address.remove(&listener.address);
+        Some(listener)
+    }
+
+    /// The listener for a segment to `local`: the exact address before the wildcard of its family.
+    pub(crate) fn find(&self, local: SocketAddr) -> Option<ListenerId> {
+        let wildcard: IpAddr = match local {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let exact = self.by_address.get(&local);
+        exact.or_else(|| self.by_address.get(&SocketAddr::new(wildcard, local.port()))).copied()
+    }
+
+    pub(crate) fn get(&self, id: ListenerId) -> Option<&Listener> {
+        self.list.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ListenerId) -> Option<&mut Listener> {
+        self.list.get_mut(id.0 as usize)?.as_mut()
+    }
+}

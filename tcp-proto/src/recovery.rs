@@ -1,0 +1,195 @@
+//! Loss recovery: what is lost, and what to send again. Fast retransmit and NewReno (RFC 5681 section 3.2,
+//! RFC 6582), and going back to SND.UNA after a timeout. The connection tells it what happened (`on_*`) and
+//! asks what to send again; how much may be in flight is [`crate::congestion`]'s business. SACK-based
+//! recovery would replace this file.
+
+use crate::congestion::CongestionControl;
+use crate::seq::SeqNum;
+
+/// Duplicate ACKs that mean a loss (RFC 5681 section 3.2).
+const DUPLICATE_THRESHOLD: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known to be lost.
+    Open,
+    /// Duplicate ACKs told of a loss.
+    Fast,
+    /// The retransmission timer expired.
+    Timeout,
+}
+
+/// State of loss recovery. SND.UNA <= cursor <= SND.NXT always.
+#[derive(Clone, Debug)]
+pub(crate) struct Recovery {
+    phase: Phase,
+    duplicates: u8,
+    /// Whether the first unacknowledged segment is to be sent again, besides what the cursor names.
+    head_due: bool,
+    /// SND.NXT when recovery began: recovery ends when it is acknowledged. RFC 6582 calls it "recover".
+    recover: SeqNum,
+    /// The next octet to send: SND.NXT, or earlier when what follows is taken for lost.
+    cursor: SeqNum,
+    /// What duplicate ACKs add to the congestion window: each tells of a segment that left the network.
+    inflation: u32,
+}
+
+/// Where the connection's sending side is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) una: SeqNum,
+    pub(crate) next: SeqNum,
+    pub(crate) mss: u32,
+}
+
+impl Outstanding {
+    fn in_flight(&self) -> u32 {
+        self.next - self.una
+    }
+}
+
+impl Recovery {
+    /// Nothing sent yet; `next` is SND.NXT.
+    pub(crate) fn new(next: SeqNum) -> Self {
+        Recovery { phase: Phase::Open, duplicates: 0, head_due: false, recover: next, cursor: next, inflation: 0 }
+    }
+
+    /// The next octet to send.
+    pub(crate) fn cursor(&self) -> SeqNum {
+        self.cursor
+    }
+
+    /// What duplicate ACKs add to the congestion window, bytes.
+    pub(crate) fn inflation(&self) -> u32 {
+        self.inflation
+    }
+
+    /// Whether the first unacknowledged segment is to be sent again at once.
+    pub(crate) fn head_due(&self) -> bool {
+        self.head_due
+    }
+
+    /// Whether a loss is being repaired.
+    pub(crate) fn is_active(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// A segment that ends before `end` was sent (again); the head goes first when it is due.
+    pub(crate) fn on_sent(&mut self, end: SeqNum) {
+        self.head_due = false;
+        self.cursor = self.cursor.latest(end);
+    }
+
+    /// Everything from `una` on is to be sent again: the peer's window was closed when it was sent.
+    pub(crate) fn resend_from(&mut self, una: SeqNum) {
+        self.cursor = una;
+    }
+
+    /// A duplicate ACK arrived (RFC 5681 section 2). `at` is where sending stands.
+    pub(crate) fn on_duplicate(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+        self.duplicates = self.duplicates.saturating_add(1);
+        match self.phase {
+            Phase::Fast => self.inflation = self.inflation.saturating_add(at.mss),
+            // A repeat of what a timeout sent again is no new loss (RFC 6582 section 3.2, step 1).
+            Phase::Open if self.duplicates == DUPLICATE_THRESHOLD && at.una.at_or_after(self.recover) => {
+                congestion.on_loss(at.in_flight(), at.mss);
+                self.phase = Phase::Fast;
+                self.recover = at.next;
+                self.head_due = true;
+                self.inflation = u32::from(DUPLICATE_THRESHOLD) * at.mss;
+            }
+            Phase::Open | Phase::Timeout => {}
+        }
+    }
+
+    /// `acked` bytes of new data were acknowledged; `at` is where sending stands after that.
+    pub(crate) fn on_ack(&mut self, acked: u32, at: Outstanding, congestion: &mut impl CongestionControl) {
+        self.duplicates = 0;
+        self.head_due = false;
+        self.cursor = self.cursor.latest(at.una);
+        let repaired = at.una.at_or_after(self.recover);
+        match self.phase {
+            Phase::Open => congestion.on_ack(acked, at.in_flight() + acked, at.mss),
+            _ if repaired => self.end(at, congestion),
+            Phase::Fast => self.on_partial_ack(acked, at),
+            Phase::Timeout => congestion.on_ack(acked, congestion.window(), at.mss),
+        }
+    }
+
+    /// The next hole shows: the segment at SND.UNA is lost too (RFC 6582 section 3.2, step 3).
+    fn on_partial_ack(&mut self, acked: u32, at: Outstanding) {
+        self.head_due = true;
+        self.inflation = self.inflation.saturating_sub(acked);
+        if acked >= at.mss {
+            self.inflation += at.mss;
+        }
+    }
+
+    fn end(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+        self.phase = Phase::Open;
+        self.inflation = 0;
+        congestion.on_recovered(at.in_flight(), at.mss);
+    }
+
+    /// The retransmission timer expired: all that is outstanding is taken for lost.
+    pub(crate) fn on_timeout(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+        congestion.on_timeout(at.in_flight(), at.mss, self.phase != Phase::Timeout);
+        self.phase = Phase::Timeout;
+        self.recover = at.next;
+        self.cursor = at.una;
+        self.duplicates = 0;
+        self.head_due = false;
+        self.inflation = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::Reno;
+
+    const MSS: u32 = 1000;
+
+    fn at(una: u32, next: u32) -> Outstanding {
+        Outstanding { una: SeqNum(una), next: SeqNum(next), mss: MSS }
+    }
+
+    #[test]
+    fn the_third_duplicate_ack_resends_the_head_once_and_a_partial_ack_the_next_hole() {
+        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        recovery.on_sent(SeqNum(10_000));
+        for duplicate in 1..=3 {
+            assert!(!recovery.head_due(), "duplicate {duplicate}");
+            recovery.on_duplicate(at(0, 10_000), &mut reno);
+        }
+        assert!(recovery.head_due() && recovery.is_active());
+        assert_eq!((reno.window(), recovery.inflation()), (5_000, 3_000));
+        recovery.on_sent(SeqNum(1_000));
+        assert!(!recovery.head_due());
+        recovery.on_duplicate(at(0, 10_000), &mut reno);
+        assert_eq!(recovery.inflation(), 4_000);
+        recovery.on_ack(4_000, at(4_000, 10_000), &mut reno);
+        assert!(recovery.head_due() && recovery.is_active());
+        assert_eq!(recovery.inflation(), 1_000);
+        recovery.on_ack(6_000, at(10_000, 10_000), &mut reno);
+        assert!(!recovery.is_active());
+        assert_eq!(recovery.inflation(), 0);
+    }
+
+    #[test]
+    fn a_timeout_goes_back_to_the_first_unacknowledged_octet() {
+        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        recovery.on_sent(SeqNum(10_000));
+        recovery.on_timeout(at(0, 10_000), &mut reno);
+        assert_eq!((recovery.cursor(), reno.window()), (SeqNum(0), MSS));
+        recovery.on_sent(SeqNum(1_000));
+        recovery.on_ack(3_000, at(3_000, 10_000), &mut reno);
+        assert_eq!((recovery.cursor(), recovery.is_active()), (SeqNum(3_000), true));
+        for _ in 0..5 {
+            recovery.on_duplicate(at(3_000, 10_000), &mut reno);
+        }
+        assert!(!recovery.head_due(), "repeats of what the timeout sent again are no new loss");
+        recovery.on_ack(7_000, at(10_000, 10_000), &mut reno);
+        assert!(!recovery.is_active());
+    }
+}

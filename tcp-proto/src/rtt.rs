@@ -1,0 +1,149 @@
+//! Round-trip time estimation and the retransmission timeout (RFC 6298), with the textbook's estimator of
+//! RFC 793 to compare. Karn's rule is the caller's: no sample from a segment that was sent twice.
+
+use core::time::Duration;
+
+use crate::config::{RttEstimator, TcpConfig};
+
+/// RTO for the first data after a SYN that had to be repeated (RFC 6298 section 5.7).
+const RTO_AFTER_REPEATED_SYN: Duration = Duration::from_secs(3);
+
+/// What a connection knows of its path's delay. Microseconds: they reach 71 minutes.
+#[derive(Clone, Debug)]
+pub(crate) struct Rtt {
+    smoothed_us: Option<u32>,
+    variation_us: u32,
+    /// RTO without backoff.
+    base_us: u32,
+    /// Doublings since the last sample (Karn).
+    backoff: u8,
+}
+
+impl Rtt {
+    pub(crate) fn new(config: &TcpConfig) -> Self {
+        Rtt { smoothed_us: None, variation_us: 0, base_us: micros(config.initial_rto), backoff: 0 }
+    }
+
+    /// Takes a sample in (RFC 6298 sections 2.2 and 2.3).
+    pub(crate) fn sample(&mut self, rtt: Duration, config: &TcpConfig) {
+        let rtt = micros(rtt);
+        let rto = match config.rtt_estimator {
+            RttEstimator::Rfc6298 => self.sample_rfc6298(rtt, micros(config.min_rto)),
+            RttEstimator::Rfc793 => self.sample_rfc793(rtt),
+        };
+        self.base_us = rto.clamp(micros(config.min_rto), micros(config.max_rto));
+        self.backoff = 0;
+    }
+
+    /// RTO = SRTT + max(G, 4 x RTTVAR). `min_rto` stands for G, as in Linux: on a steady path RTTVAR goes to
+    /// zero, and an RTO of hardly more than SRTT would take every delayed ACK for a loss.
+    fn sample_rfc6298(&mut self, rtt: u32, granularity: u32) -> u32 {
+        let smoothed = match self.smoothed_us {
+            None => {
+                self.variation_us = rtt / 2;
+                rtt
+            }
+            Some(old) => {
+                self.variation_us = self.variation_us - self.variation_us / 4 + old.abs_diff(rtt) / 4;
+                old - old / 8 + rtt / 8
+            }
+        };
+        self.smoothed_us = Some(smoothed);
+        smoothed.saturating_add(self.variation_us.saturating_mul(4).max(granularity))
+    }
+
+    /// SRTT = 0.9 old + 0.1 new; RTO = 2 x SRTT.
+    fn sample_rfc793(&mut self, rtt: u32) -> u32 {
+        let smoothed = self.smoothed_us.map_or(rtt, |old| ((u64::from(old) * 9 + u64::from(rtt)) / 10) as u32);
+        self.smoothed_us = Some(smoothed);
+        smoothed.saturating_mul(2)
+    }
+
+    /// The handshake needed a second SYN: its RTT is unknown, and the path may be slow.
+    pub(crate) fn syn_was_repeated(&mut self, config: &TcpConfig) {
+        self.base_us = self.base_us.max(micros(RTO_AFTER_REPEATED_SYN)).min(micros(config.max_rto));
+        self.backoff = 0;
+    }
+
+    /// The timeout now, backed off.
+    pub(crate) fn rto(&self, config: &TcpConfig) -> Duration {
+        let backed_off = u64::from(self.base_us) << self.backoff.min(31);
+        Duration::from_micros(backed_off).min(config.max_rto)
+    }
+
+    /// Doubles the timeout (RFC 6298 section 5.5).
+    pub(crate) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1).min(31);
+    }
+
+    /// SRTT; `None` before the first sample.
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed_us.map(|us| Duration::from_micros(us.into()))
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_rto_starts_at_one_second_follows_samples_and_keeps_its_bounds() {
+        let config = TcpConfig::default();
+        let mut rtt = Rtt::new(&config);
+        assert_eq!(rtt.rto(&config), ms(1000));
+        rtt.sample(ms(100), &config);
+        assert_eq!((rtt.smoothed(), rtt.rto(&config)), (Some(ms(100)), ms(300)));
+        rtt.sample(ms(500), &config);
+        // RTTVAR = 3/4 x 50 + 1/4 x 400 = 137.5; SRTT = 7/8 x 100 + 1/8 x 500 = 150.
+        assert_eq!((rtt.smoothed(), rtt.rto(&config)), (Some(ms(150)), ms(700)));
+        for _ in 0..200 {
+            rtt.sample(Duration::from_micros(50), &config);
+        }
+        assert!(rtt.rto(&config) >= ms(200) && rtt.rto(&config) < ms(202));
+        for _ in 0..20 {
+            rtt.sample(ms(200_000), &config);
+        }
+        assert_eq!(rtt.rto(&config), ms(120_000));
+    }
+
+    #[test]
+    fn the_textbook_estimator_doubles_a_slow_average() {
+        let config = TcpConfig { rtt_estimator: RttEstimator::Rfc793, ..TcpConfig::default() };
+        let mut rtt = Rtt::new(&config);
+        rtt.sample(ms(1000), &config);
+        assert_eq!(rtt.rto(&config), ms(2000));
+        rtt.sample(ms(2000), &config);
+        assert_eq!((rtt.smoothed(), rtt.rto(&config)), (Some(ms(1100)), ms(2200)));
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_the_maximum_and_ends_with_a_sample() {
+        let config = TcpConfig::default();
+        let mut rtt = Rtt::new(&config);
+        rtt.back_off();
+        assert_eq!(rtt.rto(&config), ms(2000));
+        for _ in 0..40 {
+            rtt.back_off();
+        }
+        assert_eq!(rtt.rto(&config), ms(120_000));
+        rtt.sample(ms(100), &config);
+        assert_eq!(rtt.rto(&config), ms(300));
+    }
+
+    #[test]
+    fn data_after_a_repeated_syn_waits_three_seconds() {
+        let config = TcpConfig::default();
+        let mut rtt = Rtt::new(&config);
+        rtt.back_off();
+        rtt.syn_was_repeated(&config);
+        assert_eq!(rtt.rto(&config), ms(3000));
+    }
+}

@@ -1,0 +1,89 @@
+//! What the connection table (the XDP program's CONNECTIONS) is to be told: new and changed entries, once a
+//! second the figures of those that moved, and removals.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use tcp_common::ConnectionKey;
+
+use crate::api::ConnectionId;
+use crate::limits::{REFRESH_BATCH, REFRESH_INTERVAL};
+use crate::time::Instant;
+
+/// What a connection's entry is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EntryStatus {
+    /// Whether the table has an entry of it.
+    pub(crate) written: bool,
+    /// Whether a write is queued.
+    write_queued: bool,
+    /// Whether a refresh of its figures is queued.
+    refresh_queued: bool,
+}
+
+/// Queues of table changes.
+#[derive(Default)]
+pub(crate) struct TableChanges {
+    writes: VecDeque<ConnectionId>,
+    /// Connections whose figures moved, and when they are written; in order of that time.
+    refreshes: VecDeque<(ConnectionId, Instant)>,
+    removals: Vec<ConnectionKey>,
+}
+
+impl TableChanges {
+    /// The entry is to be written with the next commit.
+    pub(crate) fn write(&mut self, id: ConnectionId, status: &mut EntryStatus) {
+        if !core::mem::replace(&mut status.write_queued, true) {
+            self.writes.push_back(id);
+        }
+    }
+
+    /// The entry's figures moved: it is written within [`REFRESH_INTERVAL`].
+    pub(crate) fn refresh(&mut self, id: ConnectionId, status: &mut EntryStatus, now: Instant) {
+        if !core::mem::replace(&mut status.refresh_queued, true) {
+            self.refreshes.push_back((id, now + REFRESH_INTERVAL));
+        }
+    }
+
+    /// The entry is to be removed at the end of the turn.
+    pub(crate) fn remove(&mut self, key: ConnectionKey, status: EntryStatus) {
+        if status.written {
+            self.removals.push(key);
+        }
+    }
+
+    /// The next connection whose entry is to be written.
+    pub(crate) fn next_write(&mut self) -> Option<ConnectionId> {
+        self.writes.pop_front()
+    }
+
+    /// The next connection whose figures are due; at most [`REFRESH_BATCH`] are asked for in a turn.
+    pub(crate) fn next_refresh(&mut self, now: Instant) -> Option<ConnectionId> {
+        let (id, _) = self.refreshes.pop_front_if(|&mut (_, due)| due <= now)?;
+        Some(id)
+    }
+
+    /// When figures are due next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.refreshes.front().map(|&(_, due)| due)
+    }
+
+    pub(crate) fn take_removals(&mut self) -> Vec<ConnectionKey> {
+        core::mem::take(&mut self.removals)
+    }
+
+    pub(crate) const BATCH: usize = REFRESH_BATCH;
+}
+
+impl EntryStatus {
+    /// The entry is being written now; whether it is a new one.
+    pub(crate) fn begin_write(&mut self) -> bool {
+        self.write_queued = false;
+        !core::mem::replace(&mut self.written, true)
+    }
+
+    /// The figures are being written now.
+    pub(crate) fn begin_refresh(&mut self) {
+        self.refresh_queued = false;
+    }
+}

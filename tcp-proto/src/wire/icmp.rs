@@ -1,0 +1,57 @@
+//! ICMP errors about our own segments (RFC 792, RFC 4443, RFC 5927): the quoted 4-tuple and sequence
+//! number, and whether the error is a hard one. Leaves out: path MTU discovery.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tcp_common::ConnectionKey;
+
+use super::{be16, be32};
+use crate::seq::SeqNum;
+
+/// An ICMP error that quotes a segment of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IcmpError {
+    /// The quoted 4-tuple, from our side.
+    pub(crate) key: ConnectionKey,
+    /// The quoted sequence number.
+    pub(crate) seq: SeqNum,
+    /// Whether the error says that nobody will ever answer (protocol, port unreachable, prohibited).
+    pub(crate) hard: bool,
+}
+
+const ICMP_HEADER: usize = 8;
+
+/// Reads an ICMP message; `None` unless it is an error that quotes a TCP segment with its ports and
+/// sequence number.
+pub(crate) fn parse(message: &[u8], is_v4: bool) -> Option<IcmpError> {
+    let (kind, code) = (*message.first()?, *message.get(1)?);
+    let quoted = message.get(ICMP_HEADER..)?;
+    if is_v4 {
+        let hard = matches!((kind, code), (3, 2 | 3));
+        let is_error = matches!(kind, 3 | 11 | 12);
+        is_error.then(|| quoted_v4(quoted, hard))?
+    } else {
+        let hard = matches!((kind, code), (1, 1 | 4));
+        let is_error = matches!(kind, 1 | 3 | 4);
+        is_error.then(|| quoted_v6(quoted, hard))?
+    }
+}
+
+fn quoted_v4(packet: &[u8], hard: bool) -> Option<IcmpError> {
+    let header_length = usize::from(*packet.first()? & 0xf) * 4;
+    let address = |at: usize| Some(IpAddr::from(Ipv4Addr::from(be32(packet, at)?)));
+    let is_tcp = *packet.get(9)? == 6 && header_length >= 20;
+    is_tcp.then(|| error(address(12)?, address(16)?, packet.get(header_length..)?, hard))?
+}
+
+fn quoted_v6(packet: &[u8], hard: bool) -> Option<IcmpError> {
+    let address = |at: usize| Some(IpAddr::from(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?)));
+    let is_tcp = *packet.get(6)? == 6;
+    is_tcp.then(|| error(address(8)?, address(24)?, packet.get(40..)?, hard))?
+}
+
+fn error(source: IpAddr, destination: IpAddr, tcp: &[u8], hard: bool) -> Option<IcmpError> {
+    let local = SocketAddr::new(source, be16(tcp, 0)?);
+    let remote = SocketAddr::new(destination, be16(tcp, 2)?);
+    Some(IcmpError { key: ConnectionKey::new(local, remote), seq: SeqNum(be32(tcp, 4)?), hard })
+}
