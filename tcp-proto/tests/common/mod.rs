@@ -186,7 +186,7 @@ pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> 
     tcp.extend(destination.port().to_be_bytes());
     tcp.extend(seg.seq.to_be_bytes());
     tcp.extend(seg.ack.to_be_bytes());
-    tcp.extend([((20 + options.len()) / 4 << 4) as u8, seg.flags]);
+    tcp.extend([(((20 + options.len()) / 4) << 4) as u8, seg.flags]);
     tcp.extend(seg.window.to_be_bytes());
     tcp.extend([0; 4]);
     tcp.extend(options);
