@@ -45,6 +45,8 @@ pub fn xtcp<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command 
 pub struct DaemonBuilder<'lab> {
     lab: &'lab Lab,
     interface: String,
+    control_socket: Option<PathBuf>,
+    hide_bpffs: bool,
     top: String,
     tcp: String,
     listeners: String,
@@ -55,7 +57,9 @@ pub struct DaemonBuilder<'lab> {
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
-    directory: TempDir,
+    control_socket: PathBuf,
+    /// Holds the configuration and, unless it was put elsewhere, the control socket.
+    _directory: TempDir,
     pin_path: PathBuf,
 }
 
@@ -118,6 +122,8 @@ impl<'lab> DaemonBuilder<'lab> {
         DaemonBuilder {
             lab,
             interface,
+            control_socket: None,
+            hide_bpffs: false,
             top: String::new(),
             tcp: String::new(),
             listeners: String::new(),
@@ -129,6 +135,20 @@ impl<'lab> DaemonBuilder<'lab> {
     #[must_use]
     pub fn interface(mut self, name: &str) -> Self {
         name.clone_into(&mut self.interface);
+        self
+    }
+
+    /// Another control socket than one in a directory of the daemon's own.
+    #[must_use]
+    pub fn control_socket(mut self, path: &Path) -> Self {
+        self.control_socket = Some(path.to_owned());
+        self
+    }
+
+    /// Starts the daemon by `ip netns exec`, which mounts another /sys and so hides bpffs.
+    #[must_use]
+    pub fn inside_ip_netns_exec(mut self) -> Self {
+        self.hide_bpffs = true;
         self
     }
 
@@ -184,27 +204,27 @@ impl<'lab> DaemonBuilder<'lab> {
         self.ports.iter().for_each(|port| checker.own(*port..=*port));
         drop(checker);
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let control_socket = self.control_socket.clone().unwrap_or_else(|| directory.path().join("control.sock"));
         let config = directory.path().join("xtcp.toml");
-        std::fs::write(&config, self.text(directory.path())).expect("writing a file");
-        let mut command = self.lab.server.command(xtcp_binary());
-        command.args([OsStr::new("run"), OsStr::new("--config"), config.as_os_str()]);
-        let process = Process::spawn(&mut command);
+        std::fs::write(&config, self.text(&control_socket)).expect("writing a file");
+        let process = Process::spawn(self.command().arg(config));
         let pin_path = Path::new("/sys/fs/bpf/xtcp").join(&self.interface);
-        Daemon { process, directory, pin_path }.wait_until_ready()
+        Daemon { process, _directory: directory, control_socket, pin_path }.wait_until_ready()
     }
 
-    /// The configuration as it will be written.
-    #[must_use]
-    pub fn text(&self, directory: &Path) -> String {
-        let control = control_socket(directory);
-        format!(
-            "interface = \"{}\"\ncontrol_socket = \"{}\"\n{}[tcp]\n{}{}",
-            self.interface,
-            control.display(),
-            self.top,
-            self.tcp,
-            self.listeners
-        )
+    fn command(&self) -> Command {
+        let server = &self.lab.server;
+        let mut command =
+            if self.hide_bpffs { server.command_without_bpffs(xtcp_binary()) } else { server.command(xtcp_binary()) };
+        command.args(["run", "--config"]);
+        command
+    }
+
+    /// The configuration file.
+    fn text(&self, control_socket: &Path) -> String {
+        let DaemonBuilder { interface, top, tcp, listeners, .. } = self;
+        let control_socket = control_socket.display();
+        format!("interface = \"{interface}\"\ncontrol_socket = \"{control_socket}\"\n{top}[tcp]\n{tcp}{listeners}")
     }
 }
 
@@ -270,7 +290,7 @@ impl Daemon {
     #[must_use]
     pub fn client(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = xtcp([subcommand]);
-        command.arg("--control-socket").arg(control_socket(self.directory.path())).args(arguments);
+        command.arg("--control-socket").arg(&self.control_socket).args(arguments);
         command
     }
 
@@ -429,8 +449,4 @@ impl Lines {
 #[must_use]
 pub fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("can't run {command:?}: {error}"))
-}
-
-fn control_socket(directory: &Path) -> PathBuf {
-    directory.join("control.sock")
 }

@@ -132,6 +132,7 @@ impl Wire {
         };
         ip(&format!("link add {} type veth peer name {}", end(client), end(server)))?;
         client.bring_up(*queues, [CLIENT_V4, CLIENT_V6])?;
+        client.keep_order(*queues)?;
         server.bring_up(*queues, [SERVER_V4, SERVER_V6])?;
         server.set_sysctl("net.ipv4.ip_local_reserved_ports", &reserved_ports())?;
         Ok(wire)
@@ -171,6 +172,14 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        command
+    }
+
+    /// A command that will run in the namespace as `ip netns exec` runs it: with a /sys of its own, without bpffs.
+    #[must_use]
+    pub fn command_without_bpffs(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
@@ -224,14 +233,26 @@ impl Namespace {
     /// # Errors
     /// When `ip` fails.
     pub fn mac(&self) -> Result<Mac> {
-        let output = ip(&format!("-n {} -json link show dev {}", self.name, self.interface))?;
-        let links: Vec<Link> = serde_json::from_str(&output).context("can't parse the output of `ip -json link`")?;
-        let address = &links.first().context("`ip link` shows no link")?.address;
+        let address = &self.link()?.address;
         let mut mac = Mac::default();
         for (byte, digits) in mac.iter_mut().zip(address.split(':')) {
             *byte = u8::from_str_radix(digits, 16).with_context(|| format!("{address} is no MAC address"))?;
         }
         Ok(mac)
+    }
+
+    /// Id of the XDP program on its end of the veth pair.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn xdp_program(&self) -> Result<Option<u64>> {
+        Ok(self.link()?.xdp.map(|attached| attached.prog.id))
+    }
+
+    fn link(&self) -> Result<Link> {
+        let output = self.ip(&format!("-json link show dev {}", self.interface))?;
+        let links: Vec<Link> = serde_json::from_str(&output).context("can't parse the output of `ip -json link`")?;
+        links.into_iter().next().context("`ip link` shows no link")
     }
 
     /// Runs `ip` in the namespace.
@@ -264,11 +285,37 @@ impl Namespace {
         self.ip(&format!("link set {interface} up"))?;
         Ok(())
     }
+
+    /// Has one CPU receive everything: a veth pair hands frames over on the CPU that sends them, so that a sender
+    /// that moves to another CPU overtakes itself, and a capture shows what was never sent in that order.
+    fn keep_order(&self, queues: u32) -> Result<()> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let cpus = std::thread::available_parallelism().map_or(1, |count| count.get().min(32) as u32);
+        let mask = 1_u32 << (NEXT.fetch_add(1, Ordering::Relaxed) % cpus);
+        let lines: Vec<String> = (0..queues)
+            .map(|queue| format!("echo {mask:x} > /sys/class/net/{}/queues/rx-{queue}/rps_cpus", self.interface))
+            .collect();
+        // `ip netns exec` mounts the /sys that shows the namespace's links; nsenter would leave the old one.
+        let output = self.command_without_bpffs("sh").args(["-ec", &lines.join("\n")]).output();
+        succeeded("setting rps_cpus", &output.context("can't run ip (package iproute2)")?).map(drop)
+    }
 }
 
+/// What `ip -json link` says of a link.
 #[derive(serde::Deserialize)]
 struct Link {
     address: String,
+    xdp: Option<Xdp>,
+}
+
+#[derive(serde::Deserialize)]
+struct Xdp {
+    prog: XdpProgram,
+}
+
+#[derive(serde::Deserialize)]
+struct XdpProgram {
+    id: u64,
 }
 
 /// Value of `net.ipv4.ip_local_reserved_ports` in the server's namespace.

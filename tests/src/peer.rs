@@ -80,6 +80,17 @@ pub fn exchange(connection: &TcpStream, data: &[u8]) -> Vec<u8> {
     })
 }
 
+/// Sends `data` and waits for the same to come back.
+///
+/// # Panics
+/// When sending or receiving fails, or something else comes back.
+pub fn round_trip(connection: &mut TcpStream, data: &[u8]) {
+    connection.write_all(data).expect("the peer takes the data");
+    let mut reply = vec![0; data.len()];
+    connection.read_exact(&mut reply).expect("the peer answers");
+    assert_same(&reply, data);
+}
+
 /// Reads to the end of the stream.
 ///
 /// # Panics

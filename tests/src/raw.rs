@@ -1,16 +1,20 @@
-//! Hand-made TCP segments from a lab's client: what no kernel would send.
+//! Hand-made segments from a lab's client: what no kernel would send, from any address.
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::TcpHeader;
+use etherparse::{IpNumber, PacketBuilder, TcpHeader};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
 use crate::net::Namespace;
 
-/// Sends one segment from `namespace`; the kernel adds the IP header, the checksum is filled in here.
+/// TTL and hop limit of what is sent.
+const HOPS: u8 = 64;
+
+/// Sends one TCP segment from `namespace`; the checksums are filled in. No socket knows of it, so the kernel answers
+/// what comes back with a RST, unless `source` is an address that it does not have.
 ///
 /// # Panics
-/// When the addresses are not of one family or the kernel refuses to send.
+/// When the addresses are not of one family, and when the kernel refuses to send.
 pub fn send_segment(
     namespace: &Namespace,
     source: IpAddr,
@@ -19,22 +23,48 @@ pub fn send_segment(
     payload: &[u8],
 ) {
     tcp.destination_port = destination.port();
-    let (family, checksum) = match (source, destination.ip()) {
+    let mut packet = Vec::new();
+    let written = match (source, destination.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            (AddressFamily::INET, tcp.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload))
+            PacketBuilder::ipv4(from.octets(), to.octets(), HOPS).tcp_header(tcp).write(&mut packet, payload)
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            (AddressFamily::INET6, tcp.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload))
+            PacketBuilder::ipv6(from.octets(), to.octets(), HOPS).tcp_header(tcp).write(&mut packet, payload)
         }
         _ => panic!("{source} and {destination} are not of one family"),
     };
-    tcp.checksum = checksum.expect("a payload that fits into a packet");
-    let mut segment = tcp.to_bytes().to_vec();
-    segment.extend_from_slice(payload);
-    // A raw socket has no ports; IPv6 even insists on zero.
-    let to = SocketAddr::new(destination.ip(), 0);
+    written.expect("a payload that fits into a packet");
+    send_packet(namespace, destination.ip(), &packet);
+}
+
+/// Sends a first fragment (IPv4, more to come) that carries the head of a TCP segment and `payload`.
+///
+/// # Panics
+/// When the kernel refuses to send.
+pub fn send_first_fragment(
+    namespace: &Namespace,
+    source: [u8; 4],
+    destination: [u8; 4],
+    tcp: &TcpHeader,
+    payload: &[u8],
+) {
+    let content = [&tcp.to_bytes()[..], payload].concat();
+    assert!(content.len().is_multiple_of(8), "a fragment that is not the last has a multiple of 8 bytes");
+    let length = u16::try_from(content.len()).expect("a payload that fits into a packet");
+    let mut ip = etherparse::Ipv4Header::new(length, HOPS, IpNumber::TCP, source, destination).expect("a packet");
+    ip.more_fragments = true;
+    ip.identification = 1;
+    ip.header_checksum = ip.calc_header_checksum();
+    let packet = [&ip.to_bytes()[..], &content].concat();
+    send_packet(namespace, IpAddr::from(destination), &packet);
+}
+
+fn send_packet(namespace: &Namespace, destination: IpAddr, packet: &[u8]) {
+    let family = if destination.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     namespace.enter(|| {
-        let socket = socket(family, SocketType::RAW, Some(ipproto::TCP)).expect("root may open raw sockets");
-        sendto(&socket, &segment, SendFlags::empty(), &to).expect("the segment can be sent");
+        // With this protocol number the kernel takes the IP header from the packet.
+        let socket = socket(family, SocketType::RAW, Some(ipproto::RAW)).expect("root may open raw sockets");
+        let to = SocketAddr::new(destination, 0);
+        sendto(&socket, packet, SendFlags::empty(), &to).expect("the packet can be sent");
     });
 }

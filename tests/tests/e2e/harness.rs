@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use etherparse::TcpHeader;
 use tests::Lab;
-use tests::net::{CLIENT_V4, SERVER_V4, SERVER_V6, leftovers};
+use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, leftovers};
 use tests::peer::{self, assert_same};
 use tests::wait::until;
 
@@ -47,13 +47,16 @@ fn a_lab_whose_capture_holds_a_violation_panics_when_dropped() {
 #[test]
 fn a_hand_made_segment_reaches_the_wire_as_it_was_made() {
     let lab = Lab::new();
-    let mut null = TcpHeader::new(1234, 0, 42, 100);
-    null.urgent_pointer = 7;
-    tests::raw::send_segment(&lab.client, CLIENT_V4, SocketAddr::new(SERVER_V4, PORT), null, b"xy");
-    let captured = until("the segment", || lab.segments(|segment| segment.source.port() == 1234).pop());
-    assert_eq!((captured.seq, captured.window, captured.length), (42, 100, 2));
-    assert_eq!(captured.flags, tests::segment::Flags::default());
-    assert!(captured.tcp_checksum_ok && captured.ip_checksum_ok, "{captured}");
+    let nobody = ([10, 77, 0, 99].into(), SERVER_V4);
+    for (port, (source, destination)) in [(1234, nobody), (1235, (CLIENT_V6, SERVER_V6))] {
+        let null = TcpHeader::new(port, 0, 42, 100);
+        tests::raw::send_segment(&lab.client, source, SocketAddr::new(destination, PORT), null, b"xy");
+        let captured = until("the segment", || lab.segments(|segment| segment.source.port() == port).pop());
+        assert_eq!((captured.source.ip(), captured.destination.ip()), (source, destination));
+        assert_eq!((captured.seq, captured.window, captured.length), (42, 100, 2));
+        assert_eq!(captured.flags, tests::segment::Flags::default());
+        assert!(captured.tcp_checksum_ok && captured.ip_checksum_ok, "{captured}");
+    }
 }
 
 #[test]
