@@ -180,7 +180,9 @@ fn install_one(missing: &Missing) -> Result<()> {
         Missing::Components => rustup(&["component", "add", "rustfmt", "clippy"]),
         Missing::RustSource { toolchain } => rustup(&["component", "add", "rust-src", "--toolchain", toolchain]),
         Missing::Nightly => {
-            rustup(&["toolchain", "install", DATED_NIGHTLY, "--profile", "minimal", "--component", "rust-src"])
+            let what = [DATED_NIGHTLY, "--profile", "minimal", "--component", "rust-src"];
+            // rustup itself is the user's business.
+            rustup(&[&["toolchain", "install", "--no-self-update"], &what[..]].concat())
         }
         Missing::BpfLinker => {
             rustup(&["run", "stable", "cargo", "install", "bpf-linker", "--version", BPF_LINKER, "--locked"])
