@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::Lab;
 use crate::maps::Maps;
 use crate::net::EPHEMERAL_PORTS;
-use crate::wait::{DEADLINE, until};
+use crate::wait::{DEADLINE, until, until_it};
 
 /// How long a daemon may drain on drop before a second signal tells it to give up what is open.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -76,6 +76,8 @@ pub struct Refusal {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    /// Whether the test has seen its end; else it must still run when it is dropped.
+    end_is_known: bool,
     stdout: Lines,
     stderr: Lines,
 }
@@ -245,13 +247,15 @@ impl Daemon {
         self.rows().into_iter().filter(|row| row.state != "LISTEN" && row.local.ends_with(&suffix)).collect()
     }
 
-    /// Waits until the only connection with a local port is in one of `states`, and returns its row.
+    /// Waits until a connection with a local port is in one of `states`, and returns its row.
     ///
     /// # Panics
     /// When it does not get there.
     pub fn wait_for_state(&self, local_port: u16, states: &[&str]) -> Connection {
-        let what = format!("a connection of port {local_port} in {states:?}; rows: {:?}", self.connections(local_port));
-        until(&what, || self.connections(local_port).into_iter().find(|row| states.contains(&row.state.as_str())))
+        let wanted = |row: &Connection| states.contains(&row.state.as_str());
+        let what = format!("a connection of port {local_port} in {states:?}");
+        let rows = until_it(&what, || self.connections(local_port), |rows| rows.iter().any(wanted));
+        rows.into_iter().find(wanted).expect("it was there")
     }
 
     /// Waits until no connection with a local port is left, TIME_WAIT and CLOSED ones aside.
@@ -259,10 +263,8 @@ impl Daemon {
     /// # Panics
     /// When one stays.
     pub fn wait_for_no_connection(&self, local_port: u16) {
-        until("the end of all connections", || {
-            let over = |row: &Connection| row.state == "TIME_WAIT" || row.state == "CLOSED";
-            self.connections(local_port).iter().all(over).then_some(())
-        });
+        let over = |row: &Connection| row.state == "TIME_WAIT" || row.state == "CLOSED";
+        until_it("no open connection", || self.connections(local_port), |rows| rows.iter().all(over));
     }
 
     /// `xtcp stats --json`.
@@ -316,7 +318,7 @@ impl Daemon {
     }
 
     /// Sends SIGTERM: drain and stop.
-    pub fn terminate(&self) {
+    pub fn terminate(&mut self) {
         self.process.signal(Signal::TERM);
     }
 
@@ -337,7 +339,9 @@ impl Daemon {
     /// # Panics
     /// When it does not end within [`DEADLINE`].
     pub fn wait(&mut self) -> ExitStatus {
-        until("the end of the daemon", || self.process.try_wait())
+        let status = until("the end of the daemon", || self.process.try_wait());
+        self.process.end_is_known = true;
+        status
     }
 
     fn json<T: DeserializeOwned>(&self, subcommand: &str) -> T {
@@ -351,6 +355,7 @@ impl Daemon {
         let deadline = Instant::now() + DEADLINE;
         while !self.process.stdout.get().iter().any(|line| line == "ready") {
             if let Some(status) = self.process.try_wait() {
+                self.process.end_is_known = true;
                 return Err(Refusal { code: status.code(), stderr: self.process.stderr.all() });
             }
             assert!(Instant::now() < deadline, "the daemon is neither ready nor gone; its log: {:#?}", self.log());
@@ -362,10 +367,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let code = self.process.stop();
+        let trouble = self.process.stop();
+        self.process.end_is_known = true;
         if std::thread::panicking() {
             eprintln!("log of xtcp ({}):\n{}", self.pin_path.display(), self.process.stderr.all().join("\n"));
-        } else if let Some(trouble) = code {
+        } else if let Some(trouble) = trouble {
             panic!("{trouble}; its log: {:#?}", self.process.stderr.all());
         }
     }
@@ -379,12 +385,14 @@ impl Process {
         let mut child = command.spawn().expect("nsenter can be run (package util-linux)");
         let stdout = Lines::collect(child.stdout.take().expect("a pipe"));
         let stderr = Lines::collect(child.stderr.take().expect("a pipe"));
-        Process { child, stdout, stderr }
+        Process { child, end_is_known: false, stdout, stderr }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
         // A child that was not reaped keeps its process id, so this can't hit another process.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
+        if self.try_wait().is_none() {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
     fn try_wait(&mut self) -> Option<ExitStatus> {
@@ -393,26 +401,24 @@ impl Process {
 
     /// Ends the process: SIGTERM, again when it drains, SIGKILL at last. Says what was not as it should be.
     fn stop(&mut self) -> Option<String> {
-        if self.try_wait().is_some() {
-            return None; // The test saw to its end, or its refusal is being reported.
+        if self.end_is_known {
+            return None;
+        }
+        if let Some(status) = self.try_wait() {
+            return Some(format!("xtcp ended by itself ({status})"));
         }
         for (signal, patience) in [(Signal::TERM, DRAIN), (Signal::TERM, DEADLINE), (Signal::KILL, DEADLINE)] {
             self.signal(signal);
             let deadline = Instant::now() + patience;
             while Instant::now() < deadline {
                 if let Some(status) = self.try_wait() {
-                    return (signal == Signal::KILL).then(|| format!("xtcp did not stop on SIGTERM ({status})"));
+                    let crashed = status.code().is_none();
+                    return crashed.then(|| format!("xtcp did not stop as SIGTERM asks for ({status})"));
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
         Some("xtcp survived SIGKILL".to_owned())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.stop();
     }
 }
 
