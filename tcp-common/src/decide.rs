@@ -1,6 +1,13 @@
-//! What the XDP program does with a frame: the whole decision, generic over the maps it reads.
+//! What the XDP program does with a frame: the whole decision, generic over the maps it reads, so that
+//! the host tests, the simulator and the loaded program run the same source.
+//!
+//! A frame to our MAC address on one of our VLANs, with a TCP segment to an owned port or an ICMP error
+//! about a connection, is ours; every other is the kernel's. RFC 9293 section 3.10.7 is the daemon's:
+//! here only those segments are dropped to which it would not answer anyhow.
 
 use crate::counters::{Class, DropReason, Outcome};
+use crate::layout::{Config, ConnectionKey, ListenerKey};
+use crate::packet::{self, Frame, Packet, Segment};
 
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,130 @@ pub enum Steer {
     NoConnection,
     /// It is an ICMP error that quotes a segment of a connection.
     Icmp,
+}
+
+/// Which RX queues have a socket of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// The queue that the frame arrived on (and maybe others).
+    Here,
+    /// Others only.
+    Elsewhere,
+    /// None: no daemon lives.
+    Nowhere,
+}
+
+/// The maps that the decision reads. Each method is one lookup; the program asks the kernel, tests and the
+/// simulator ask memory.
+pub trait Maps {
+    /// The entry of CONFIG; `None`: there is none yet.
+    fn config(&self) -> Option<Config>;
+    /// Whether frames of this VLAN (VID 1 to 4094) are taken.
+    fn accepts_vlan(&self, vid: u16) -> bool;
+    /// Whether a segment to this local port may be ours.
+    fn owns_port(&self, port: u16) -> bool;
+    /// Whether the connection has an entry in CONNECTIONS.
+    fn has_connection(&self, key: &ConnectionKey) -> bool;
+    /// Whether LISTENERS has this entry.
+    fn has_listener(&self, key: &ListenerKey) -> bool;
+    /// Whether this is a unicast address of the interface now.
+    fn has_address(&self, address: &[u8; 16]) -> bool;
+    /// Which queues have a socket.
+    fn sockets(&self) -> Sockets;
+    /// Charges one ICMP error to this CPU's limit; `false`: there were too many.
+    fn admit_icmp_error(&self) -> bool;
+}
+
+/// Decides what becomes of `frame`.
+#[inline(always)]
+pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M) -> Decision {
+    match ours(frame, maps) {
+        Some(decision) => decision,
+        None => Decision { class: None, verdict: Verdict::Pass },
+    }
+}
+
+/// The decision about a frame that is ours; `None`: it is the kernel's.
+#[inline(always)]
+fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M) -> Option<Decision> {
+    let config = maps.config()?;
+    let link = packet::link(frame)?;
+    if link.destination != config.mac || (link.vlan != 0 && !maps.accepts_vlan(link.vlan)) {
+        return None;
+    }
+    match packet::classify(frame, &link)? {
+        Packet::Tcp(segment) => of_segment(&segment, &config, maps),
+        Packet::IcmpError(key) => of_icmp_error(&key, maps),
+    }
+}
+
+#[inline(always)]
+fn of_segment<M: Maps>(segment: &Segment, config: &Config, maps: &M) -> Option<Decision> {
+    if !maps.owns_port(segment.key.local_port) {
+        return None;
+    }
+    let owner = owner(&segment.key, config, maps)?;
+    let verdict = match maps.sockets() {
+        Sockets::Nowhere => return None,
+        Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
+        Sockets::Here => of_owned(owner, segment.shape),
+    };
+    Some(Decision { class: segment.shape.ok(), verdict })
+}
+
+/// Whose a segment of an owned port is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Connection,
+    Listener,
+    /// An active open may use the port; none does with this peer.
+    Ephemeral,
+}
+
+/// `None`: the port is owned on another address, so that here it is the kernel's.
+#[inline(always)]
+fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owner> {
+    if maps.has_connection(key) {
+        return Some(Owner::Connection);
+    }
+    if maps.has_listener(&ListenerKey { addr: key.local_addr, port: key.local_port, pad: 0 }) {
+        return Some(Owner::Listener);
+    }
+    if !maps.has_address(&key.local_addr) {
+        return None;
+    }
+    if maps.has_listener(&ListenerKey { addr: key.local_wildcard(), port: key.local_port, pad: 0 }) {
+        return Some(Owner::Listener);
+    }
+    let ephemeral = config.ephemeral_first <= key.local_port && key.local_port <= config.ephemeral_last;
+    ephemeral.then_some(Owner::Ephemeral)
+}
+
+/// What becomes of a segment that is ours while the daemon listens on its queue.
+#[inline(always)]
+fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
+    match (owner, shape) {
+        (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
+        (Owner::Connection, _) => Verdict::Steer(Steer::Connection),
+        (_, Err(reason)) => Verdict::Drop(reason),
+        (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
+        (Owner::Listener, Ok(Class::Syn)) => Verdict::Steer(Steer::Syn),
+        (_, Ok(_)) => Verdict::Steer(Steer::NoConnection),
+    }
+}
+
+#[inline(always)]
+fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> {
+    if !maps.owns_port(quoted.local_port) || !maps.has_connection(quoted) {
+        return None;
+    }
+    let verdict = match maps.sockets() {
+        Sockets::Nowhere => return None,
+        Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
+        Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp),
+        Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
+    };
+    Some(Decision { class: Some(Class::Icmp), verdict })
 }
 
 impl Verdict {

@@ -58,6 +58,17 @@ impl ConnectionKey {
     pub fn is_ipv4(&self) -> bool {
         self.local_addr[..12] == V4_PREFIX
     }
+
+    /// The address of a wildcard listener of this connection's family.
+    #[must_use]
+    #[inline(always)]
+    pub fn local_wildcard(&self) -> [u8; 16] {
+        let mut wildcard = [0; 16];
+        if self.is_ipv4() {
+            wildcard[..12].copy_from_slice(&V4_PREFIX);
+        }
+        wildcard
+    }
 }
 
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
@@ -166,12 +177,17 @@ pub struct Config {
 const _: () = assert!(size_of::<Config>() == 32);
 
 /// Most RX queues of an interface.
-pub const MAX_QUEUES: u32 = 64;
+pub const MAX_QUEUES: u32 = 256;
 /// Most listeners.
-pub const MAX_LISTENERS: u32 = 4096;
+pub const MAX_LISTENERS: u32 = 1024;
 /// Most unicast addresses of an interface.
-pub const MAX_ADDRESSES: u32 = 4096;
+pub const MAX_ADDRESSES: u32 = 1024;
 /// 64-bit words of the map of owned ports: one bit per port.
 pub const PORT_WORDS: u32 = 65536 / 64;
 /// 64-bit words of the map of accepted VLANs: one bit per VID.
 pub const VLAN_WORDS: u32 = 4096 / 64;
+
+/// Time in which a CPU earns one more ICMP error for the daemon, ns: 1,000 a second.
+pub const ICMP_ERROR_INTERVAL_NS: u64 = 1_000_000;
+/// Most ICMP errors that a CPU gives to the daemon at once.
+pub const ICMP_ERROR_BURST: u64 = 100;

@@ -8,6 +8,8 @@
 pub mod counters;
 pub mod decide;
 pub mod layout;
+pub mod packet;
+pub mod rate;
 pub mod siphash;
 pub mod state;
 

@@ -1,0 +1,315 @@
+//! Finds the TCP segment or the ICMP error in an Ethernet frame and says what it is.
+//!
+//! Reads Ethernet II with at most one VLAN tag, IPv4 with options, IPv6 with at most
+//! [`MAX_EXTENSIONS`] extension headers, the fixed TCP header (RFC 9293 section 3.1) and the packet
+//! that an ICMP error quotes. Every read is bounds-checked through [`Frame`]. Leaves out checksums,
+//! TCP options and reassembly: they are the daemon's.
+
+use crate::counters::{Class, DropReason};
+use crate::layout::ConnectionKey;
+
+/// Most IPv6 extension headers before the TCP header; a packet with more is left to the kernel.
+pub const MAX_EXTENSIONS: usize = 4;
+
+/// A received Ethernet frame that can be read only within its bounds.
+pub trait Frame {
+    /// The `N` bytes at `offset`, or `None` where the frame has not that many.
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
+
+    /// Length in bytes.
+    fn length(&self) -> usize;
+}
+
+impl Frame for [u8] {
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.get(offset..)?.first_chunk()
+    }
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+/// The Ethernet header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// MAC address that the frame is for.
+    pub destination: [u8; 6],
+    /// VID of its VLAN tag; 0 without one.
+    pub vlan: u16,
+    /// What follows.
+    ether_type: u16,
+    /// Where that begins.
+    end: usize,
+}
+
+/// What a frame carries, as far as TCP is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A TCP segment, or the first fragment of one.
+    Tcp(Segment),
+    /// An ICMP error that quotes a TCP segment which our side sent on this connection.
+    IcmpError(ConnectionKey),
+}
+
+/// A TCP segment as the decision sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The connection that it would belong to; our side is its destination.
+    pub key: ConnectionKey,
+    /// What it is, or what is wrong with it.
+    pub shape: Result<Class, DropReason>,
+}
+
+const ETHER_TYPE_IPV4: u16 = 0x0800;
+const ETHER_TYPE_IPV6: u16 = 0x86dd;
+const ETHER_TYPE_VLAN: u16 = 0x8100;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
+
+/// Bytes of an ICMP header before the packet that it quotes.
+const ICMP_HEADER: usize = 8;
+
+/// Reads the Ethernet header; `None`: the frame is too short for one.
+#[inline(always)]
+pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
+    let header = frame.bytes::<14>(0)?;
+    let destination = [header[0], header[1], header[2], header[3], header[4], header[5]];
+    let ether_type = u16::from_be_bytes([header[12], header[13]]);
+    if ether_type != ETHER_TYPE_VLAN {
+        return Some(Link { destination, vlan: 0, ether_type, end: 14 });
+    }
+    let tag = frame.bytes::<4>(14)?;
+    let vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
+    Some(Link { destination, vlan, ether_type: u16::from_be_bytes([tag[2], tag[3]]), end: 18 })
+}
+
+/// Finds what the frame carries behind `link`; `None`: nothing of ours, or nothing that can be read.
+#[inline(always)]
+pub fn classify<F: Frame + ?Sized>(frame: &F, link: &Link) -> Option<Packet> {
+    let network = match link.ether_type {
+        ETHER_TYPE_IPV4 => ipv4(frame, link.end)?,
+        ETHER_TYPE_IPV6 => ipv6(frame, link.end)?,
+        _ => return None,
+    };
+    match network.protocol {
+        TCP => segment(frame, &network),
+        ICMP if link.ether_type == ETHER_TYPE_IPV4 => quoted_ipv4(frame, &network),
+        ICMPV6 if link.ether_type == ETHER_TYPE_IPV6 => quoted_ipv6(frame, &network),
+        _ => None,
+    }
+}
+
+/// An IP packet without the headers of its layer.
+struct Network {
+    source: [u8; 16],
+    destination: [u8; 16],
+    protocol: u8,
+    /// Where the payload begins.
+    payload: usize,
+    /// Where the packet ends; Ethernet padding may follow.
+    end: usize,
+    /// It is the first fragment of several. Later ones are never seen here: they carry no ports.
+    fragment: bool,
+}
+
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Network> {
+    let header = frame.bytes::<20>(at)?;
+    let header_length = usize::from(header[0] & 0x0f) * 4;
+    let end = at + usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    let (more_fragments, fragment_offset) = (fragment & 0x2000 != 0, fragment & 0x1fff);
+    let payload = at + header_length;
+    if header[0] >> 4 != 4 || header_length < 20 || end < payload || end > frame.length() || fragment_offset != 0 {
+        return None;
+    }
+    Some(Network {
+        source: mapped([header[12], header[13], header[14], header[15]]),
+        destination: mapped([header[16], header[17], header[18], header[19]]),
+        protocol: header[9],
+        payload,
+        end,
+        fragment: more_fragments,
+    })
+}
+
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Network> {
+    let header = frame.bytes::<40>(at)?;
+    let end = at + 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if header[0] >> 4 != 6 || end > frame.length() {
+        return None;
+    }
+    let extensions = extensions(frame, header[6], at + 40)?;
+    Some(Network {
+        source: *frame.bytes(at + 8)?,
+        destination: *frame.bytes(at + 24)?,
+        protocol: extensions.next,
+        payload: extensions.end,
+        end,
+        fragment: extensions.fragment,
+    })
+}
+
+/// Where a chain of IPv6 extension headers ends.
+struct Extensions {
+    next: u8,
+    end: usize,
+    fragment: bool,
+}
+
+/// Walks the extension headers of RFC 8200 section 4 that may precede a segment that is for us.
+#[inline(always)]
+fn extensions<F: Frame + ?Sized>(frame: &F, first: u8, at: usize) -> Option<Extensions> {
+    let mut chain = Extensions { next: first, end: at, fragment: false };
+    for _ in 0..MAX_EXTENSIONS {
+        let length = match chain.next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => {
+                let header = frame.bytes::<4>(chain.end)?;
+                let length = extension_length(chain.next, header)?;
+                // An atomic fragment (offset 0, no more to come: RFC 6946) is a whole packet.
+                chain.fragment |= chain.next == FRAGMENT && header[3] & 1 != 0;
+                chain.next = header[0];
+                length
+            }
+            _ => break,
+        };
+        chain.end += length;
+    }
+    Some(chain)
+}
+
+/// Length in bytes of an extension header; `None`: no segment for us can follow it, because the packet is
+/// a later fragment or still has to be routed on.
+#[inline(always)]
+fn extension_length(kind: u8, header: &[u8; 4]) -> Option<usize> {
+    let offset = u16::from_be_bytes([header[2], header[3]]) & 0xfff8;
+    match kind {
+        FRAGMENT if offset != 0 => None,
+        FRAGMENT => Some(8),
+        ROUTING if header[3] != 0 => None,
+        _ => Some(8 + usize::from(header[1]) * 8),
+    }
+}
+
+#[inline(always)]
+fn segment<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+    if network.payload + 4 > network.end {
+        return None;
+    }
+    let ports = frame.bytes::<4>(network.payload)?;
+    let key = ConnectionKey {
+        local_addr: network.destination,
+        remote_addr: network.source,
+        local_port: u16::from_be_bytes([ports[2], ports[3]]),
+        remote_port: u16::from_be_bytes([ports[0], ports[1]]),
+        pad: 0,
+    };
+    Some(Packet::Tcp(Segment { key, shape: shape(frame, network) }))
+}
+
+/// What a segment is by its fixed header, or why it is none.
+#[inline(always)]
+fn shape<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Class, DropReason> {
+    if network.fragment {
+        return Err(DropReason::Fragment);
+    }
+    let Some(header) = frame.bytes::<20>(network.payload) else { return Err(DropReason::HeaderLength) };
+    let header_length = usize::from(header[12] >> 4) * 4;
+    let data = network.payload + header_length;
+    if header_length < 20 || data > network.end {
+        return Err(DropReason::HeaderLength);
+    }
+    class(header[13], data < network.end)
+}
+
+/// What the flags say; combinations that no TCP sends are refused.
+#[inline(always)]
+fn class(flags: u8, has_data: bool) -> Result<Class, DropReason> {
+    let has = |wanted: u8| flags & wanted == wanted;
+    match flags {
+        _ if flags & (FIN | SYN | RST | PSH | ACK | URG) == 0 => Err(DropReason::Null),
+        _ if has(SYN | FIN) => Err(DropReason::SynFin),
+        _ if has(SYN | RST) => Err(DropReason::SynRst),
+        _ if has(RST) => Ok(Class::Rst),
+        _ if has(SYN | ACK) => Ok(Class::SynAck),
+        _ if has(SYN) => Ok(Class::Syn),
+        _ if has(FIN | ACK) => Ok(Class::Fin),
+        _ if has(FIN | PSH | URG) => Err(DropReason::Xmas),
+        _ if has(FIN) => Err(DropReason::FinWithoutAck),
+        _ if !has(ACK) => Err(DropReason::WithoutAck),
+        _ if has_data => Ok(Class::Data),
+        _ => Ok(Class::Ack),
+    }
+}
+
+/// The connection that an ICMP error is about: types 3, 11 and 12 (RFC 792). Quotes with IPv4 options are
+/// not ours: we send none.
+#[inline(always)]
+fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+    let [kind] = *frame.bytes::<1>(network.payload)?;
+    let quote = network.payload + ICMP_HEADER;
+    if !matches!(kind, 3 | 11 | 12) || network.fragment || quote + 24 > network.end {
+        return None;
+    }
+    let header = frame.bytes::<24>(quote)?;
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    if header[0] != 0x45 || header[9] != TCP || fragment_offset != 0 {
+        return None;
+    }
+    let local_addr = mapped([header[12], header[13], header[14], header[15]]);
+    let remote_addr = mapped([header[16], header[17], header[18], header[19]]);
+    quoted(network, local_addr, remote_addr, [header[20], header[21], header[22], header[23]])
+}
+
+/// The connection that an ICMPv6 error is about: types 1 to 4 (RFC 4443). Quotes with extension headers
+/// are not ours: we send none.
+#[inline(always)]
+fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+    let [kind] = *frame.bytes::<1>(network.payload)?;
+    let quote = network.payload + ICMP_HEADER;
+    if !matches!(kind, 1..=4) || network.fragment || quote + 44 > network.end {
+        return None;
+    }
+    let header = frame.bytes::<8>(quote)?;
+    if header[0] >> 4 != 6 || header[6] != TCP {
+        return None;
+    }
+    quoted(network, *frame.bytes(quote + 8)?, *frame.bytes(quote + 24)?, *frame.bytes(quote + 40)?)
+}
+
+/// A quote is of a segment that we sent, so the error must have come back to its source.
+#[inline(always)]
+fn quoted(network: &Network, local_addr: [u8; 16], remote_addr: [u8; 16], ports: [u8; 4]) -> Option<Packet> {
+    if network.destination != local_addr {
+        return None;
+    }
+    Some(Packet::IcmpError(ConnectionKey {
+        local_addr,
+        remote_addr,
+        local_port: u16::from_be_bytes([ports[0], ports[1]]),
+        remote_port: u16::from_be_bytes([ports[2], ports[3]]),
+        pad: 0,
+    }))
+}
+
+/// An IPv4 address as maps hold it.
+#[inline(always)]
+fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,82 @@
+//! xtcp's XDP program: gives every frame to `tcp_common::decide`, counts the decision and carries it out.
+//!
+//! Nothing is decided here; see `tcp-common/src/decide.rs`. Built for the host it is an empty program, so
+//! that the workspace's checks reach this code.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+mod log;
+mod maps;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use tcp_common::packet::Frame;
+use tcp_common::decide::{Decision, Verdict, decide};
+
+use crate::maps::KernelMaps;
+
+/// The program of one interface.
+#[xdp]
+pub fn xtcp(context: XdpContext) -> u32 {
+    let maps = KernelMaps { queue: context.rx_queue_index() };
+    let frame = ReceivedFrame { data: context.data(), end: context.data_end() };
+    let decision = decide(&frame, &maps);
+    maps.count(&decision);
+    carry_out(&decision, &maps, &frame)
+}
+
+#[inline(always)]
+fn carry_out(decision: &Decision, maps: &KernelMaps, frame: &ReceivedFrame) -> u32 {
+    match decision.verdict {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Steer(_) => maps.steer(),
+        Verdict::Drop(reason) => {
+            log::drop(reason, frame);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// The frame in the driver's memory; the verifier checks the checks.
+struct ReceivedFrame {
+    data: usize,
+    end: usize,
+}
+
+/// Above any frame; the verifier refuses to follow an offset that it can't see to be below 64 KiB.
+const MAX_OFFSET: usize = 0x3fff;
+
+impl Frame for ReceivedFrame {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let start = self.data + offset;
+        if start + N > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie within the frame (checked above), have no alignment, and nothing writes to
+        // a frame while the program has it.
+        Some(unsafe { &*(start as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.end - self.data
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers that the program calls are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,10 @@
+//! Builds the XDP program; the library includes the object that this leaves in `OUT_DIR`.
+
+use aya_build::{Package, Toolchain};
+
+fn main() -> anyhow::Result<()> {
+    let root_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../tcp-ebpf");
+    let program = Package { name: "tcp-ebpf", root_dir, ..Package::default() };
+    // By name: a toolchain that only happens to be the default may lack rust-src.
+    aya_build::build_ebpf([program], Toolchain::Custom("nightly"))
+}
