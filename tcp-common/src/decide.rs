@@ -12,6 +12,8 @@ use crate::packet::{self, Frame, Packet, Segment};
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
+    /// The connection that it belongs to, would belong to, or is about; `None`: it is not ours.
+    pub key: Option<ConnectionKey>,
     /// What the segment is, if it is ours and well-formed.
     pub class: Option<Class>,
     /// What becomes of it.
@@ -79,7 +81,7 @@ pub trait Maps {
 pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M) -> Decision {
     match ours(frame, maps) {
         Some(decision) => decision,
-        None => Decision { class: None, verdict: Verdict::Pass },
+        None => Decision { key: None, class: None, verdict: Verdict::Pass },
     }
 }
 
@@ -108,7 +110,7 @@ fn of_segment<M: Maps>(segment: &Segment, config: &Config, maps: &M) -> Option<D
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
         Sockets::Here => of_owned(owner, segment.shape),
     };
-    Some(Decision { class: segment.shape.ok(), verdict })
+    Some(Decision { key: Some(segment.key), class: segment.shape.ok(), verdict })
 }
 
 /// Whose a segment of an owned port is.
@@ -163,7 +165,7 @@ fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> 
         Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp),
         Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
     };
-    Some(Decision { class: Some(Class::Icmp), verdict })
+    Some(Decision { key: Some(*quoted), class: Some(Class::Icmp), verdict })
 }
 
 impl Verdict {
@@ -178,6 +180,90 @@ impl Verdict {
             Verdict::Steer(Steer::Syn) => Outcome::SteerSyn,
             Verdict::Steer(Steer::NoConnection) => Outcome::SteerNoConnection,
             Verdict::Steer(Steer::Icmp) => Outcome::SteerIcmp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::cases::cases;
+    use crate::cases::world::{MemoryMaps, World};
+    use crate::counters::Counters;
+
+    #[test]
+    fn every_case_is_decided_as_the_table_says() {
+        for case in cases() {
+            let decision = decide(case.frame.as_slice(), &MemoryMaps::new(&case.world));
+            assert_eq!((decision.class, decision.verdict), (case.class, case.verdict), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn a_decision_moves_its_outcome_its_class_and_its_reason_and_nothing_else() {
+        for case in cases() {
+            let decision = decide(case.frame.as_slice(), &MemoryMaps::new(&case.world));
+            let mut counters = Counters::default();
+            counters.record(&decision);
+            let named = |all: Vec<(&'static str, u64)>| all.into_iter().filter(|(_, n)| *n != 0).collect::<Vec<_>>();
+            let outcome = case.verdict.outcome().name();
+            let class: Vec<_> = case.class.map(|class| (class.name(), 1)).into_iter().collect();
+            let reason: Vec<_> = match case.verdict {
+                Verdict::Drop(reason) => [(reason.name(), 1)].into(),
+                _ => Vec::new(),
+            };
+            assert_eq!(named(counters.verdicts().collect()), [(outcome, 1)], "{}", case.name);
+            assert_eq!(named(counters.classes().collect()), class, "{}", case.name);
+            assert_eq!(named(counters.drops().collect()), reason, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn the_table_reaches_every_class_verdict_and_drop_reason() {
+        let cases = cases();
+        for class in Class::ALL {
+            assert!(cases.iter().any(|case| case.class == Some(*class)), "{class:?}");
+        }
+        for outcome in Outcome::ALL {
+            assert!(cases.iter().any(|case| case.verdict.outcome() == *outcome), "{outcome:?}");
+        }
+        for reason in DropReason::ALL {
+            assert!(cases.iter().any(|case| case.verdict == Verdict::Drop(*reason)), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn case_names_are_unique() {
+        let mut names: Vec<_> = cases().iter().map(|case| case.name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_decision_panic(frame: Vec<u8>) {
+            decide(frame.as_slice(), &MemoryMaps::new(&World::default()));
+        }
+
+        /// Most random frames fail the first check; these are cases with some bytes changed and cut anywhere.
+        #[test]
+        fn no_damage_to_a_case_makes_the_decision_panic(
+            which: proptest::sample::Index,
+            damage: Vec<(proptest::sample::Index, u8)>,
+            cut: Option<proptest::sample::Index>,
+        ) {
+            let case = which.get(&cases()).clone();
+            let mut frame = case.frame;
+            for (at, byte) in damage.into_iter().filter(|_| !frame.is_empty()).collect::<Vec<_>>() {
+                let at = at.index(frame.len());
+                frame[at] = byte;
+            }
+            if let Some(cut) = cut {
+                frame.truncate(cut.index(frame.len() + 1));
+            }
+            decide(frame.as_slice(), &MemoryMaps::new(&case.world));
         }
     }
 }

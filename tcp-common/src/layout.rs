@@ -160,8 +160,8 @@ pub struct ListenerValue {
 pub struct Config {
     /// [`LAYOUT_VERSION`] of whoever made the maps.
     pub layout_version: u32,
-    /// RX queues of the interface; a queue beyond has no socket. At most [`MAX_QUEUES`].
-    pub queues: u32,
+    /// Always zero.
+    pub pad: u32,
     /// When the daemon last said that it lives, CLOCK_MONOTONIC in ns.
     pub heartbeat_ns: u64,
     /// MAC address of the interface; frames to any other pass.
@@ -171,11 +171,13 @@ pub struct Config {
     /// Last port of active opens, host order; below the first: there are none.
     pub ephemeral_last: u16,
     /// Always zero.
-    pub pad: [u8; 6],
+    pub pad2: [u8; 6],
 }
 
 const _: () = assert!(size_of::<Config>() == 32);
 
+/// Most connections that CONNECTIONS can be made for.
+pub const MAX_CONNECTIONS: u32 = 1 << 24;
 /// Most RX queues of an interface.
 pub const MAX_QUEUES: u32 = 256;
 /// Most listeners.

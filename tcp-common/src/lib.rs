@@ -5,6 +5,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "cases"))]
+extern crate alloc;
+
+#[cfg(any(test, feature = "cases"))]
+pub mod cases;
 pub mod counters;
 pub mod decide;
 pub mod layout;

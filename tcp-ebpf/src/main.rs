@@ -22,16 +22,18 @@ pub fn xtcp(context: XdpContext) -> u32 {
     let frame = ReceivedFrame { data: context.data(), end: context.data_end() };
     let decision = decide(&frame, &maps);
     maps.count(&decision);
-    carry_out(&decision, &maps, &frame)
+    carry_out(&decision, &maps)
 }
 
 #[inline(always)]
-fn carry_out(decision: &Decision, maps: &KernelMaps, frame: &ReceivedFrame) -> u32 {
+fn carry_out(decision: &Decision, maps: &KernelMaps) -> u32 {
     match decision.verdict {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Steer(_) => maps.steer(),
         Verdict::Drop(reason) => {
-            log::drop(reason, frame);
+            if let Some(key) = &decision.key {
+                log::drop(reason, key);
+            }
             xdp_action::XDP_DROP
         }
     }

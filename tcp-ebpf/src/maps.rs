@@ -7,8 +7,8 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
-use tcp_common::counters::{Counters, DropReason};
-use tcp_common::decide::{Decision, Maps, Sockets, Verdict};
+use tcp_common::counters::Counters;
+use tcp_common::decide::{Decision, Maps, Sockets};
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
     MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, VLAN_WORDS,

@@ -2,6 +2,7 @@
 //! and the few system calls no library wraps. What leaves this module is safe to use in any order;
 //! each block says why it is sound.
 
+pub(crate) mod bpf;
 pub(crate) mod ethtool;
 pub(crate) mod memory;
 pub(crate) mod ring;

@@ -3,41 +3,40 @@
 //! Start order: [`Program::open`] (maps and program), [`Program::register_socket`] for every queue,
 //! [`Program::attach`]. Stop order: [`Program::detach`], close the sockets, drop the [`Program`], which
 //! removes its pins. [`load`] and [`unload`] pin program and maps without a daemon; a daemon that starts
-//! later adopts them and leaves them behind.
+//! later adopts them and leaves them behind. What the program decides is `tcp_common::decide`.
 
+mod attach;
 mod connections;
 mod error;
+mod log;
+mod maps;
+mod pins;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader};
 use tcp_common::counters::Counters;
+use tcp_common::layout::{MAX_CONNECTIONS, MAX_QUEUES};
 
+pub use crate::config::XdpMode;
+pub use attach::Attached;
 pub use connections::ConnectionTable;
 pub use error::XdpError;
+pub use log::ProgramLog;
 
-/// Where XDP runs the program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver if it can, else in the kernel's stack.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's stack, on a socket buffer ("skb mode").
-    Generic,
-}
+use attach::Attachment;
+use maps::ProgramMaps;
+use pins::Pins;
 
-/// How the program was attached in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// In the kernel's stack.
-    Generic,
-}
+/// The XDP program, as this crate's build script left it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xtcp-xdp"));
+
+/// Name of the program in the object.
+const PROGRAM: &str = "xtcp";
 
 /// What [`Program::open`] and [`load`] need to know.
 #[derive(Clone, Debug)]
@@ -50,11 +49,11 @@ pub struct LoadOptions {
     pub pin_path: PathBuf,
     /// Where to run the program.
     pub mode: XdpMode,
-    /// Capacity of CONNECTIONS, preallocated; 169 bytes of kernel memory each.
+    /// Capacity of CONNECTIONS, preallocated: 1 to [`MAX_CONNECTIONS`], 169 bytes of kernel memory each.
     pub max_connections: u32,
     /// MAC address of the interface; frames to any other are left to the kernel.
     pub mac: [u8; 6],
-    /// RX queues of the interface, 1 to [`tcp_common::layout::MAX_QUEUES`].
+    /// RX queues of the interface: 1 to [`MAX_QUEUES`].
     pub queues: u32,
     /// VLANs (VID 1 to 4094) whose frames are taken, besides untagged ones and VID 0.
     pub vlans: Vec<u16>,
@@ -66,25 +65,76 @@ pub fn default_pin_path(interface_name: &str) -> PathBuf {
     Path::new("/sys/fs/bpf/xtcp").join(interface_name)
 }
 
-/// The loaded program of one interface. Dropping it detaches and removes what it pinned, unless it was
-/// adopted from [`load`]; then it owns no port any more but stays.
+/// The loaded program of one interface. Dropping it detaches it and removes its pins, unless it was adopted
+/// from [`load`]; then it stays, but owns nothing any more.
 #[derive(Debug)]
-pub struct Program {}
+pub struct Program {
+    options: LoadOptions,
+    maps: ProgramMaps,
+    log: Option<ProgramLog>,
+    attachment: Attachment,
+    /// Keeps the program itself.
+    ebpf: Ebpf,
+    /// `xtcp load` made the pins, so they outlive us.
+    keep_pins: bool,
+    /// Dropped last: it carries the lock.
+    pins: Pins,
+}
 
 impl Program {
     /// Loads the program and makes or adopts its maps; nothing reaches it before [`Program::attach`].
+    ///
+    /// Pins that `xtcp load` left for the interface are adopted if they have our layout; a dead daemon's are
+    /// replaced; a live one's are an error.
     pub fn open(options: &LoadOptions) -> Result<Program, XdpError> {
-        todo!()
+        check(options)?;
+        let pins = Pins::acquire(&options.pin_path)?;
+        let adopted = pins.adopt(options.interface_index, &maps::shapes(options))?;
+        match Program::open_pinned(options, &pins) {
+            Ok((ebpf, maps, log)) => Ok(Program {
+                options: options.clone(),
+                maps,
+                log: Some(log),
+                attachment: Attachment::new(adopted),
+                ebpf,
+                keep_pins: adopted,
+                pins,
+            }),
+            Err(error) => {
+                // What a failed start pinned must not look like a dead daemon's.
+                if !adopted {
+                    let _ = pins.remove_directory();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn open_pinned(options: &LoadOptions, pins: &Pins) -> Result<(Ebpf, ProgramMaps, ProgramLog), XdpError> {
+        let mut loader = EbpfLoader::new();
+        for shape in maps::shapes(options) {
+            loader.map_pin_path(shape.name, pins.path(shape.name)).map_max_entries(shape.name, shape.max_entries);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|source| load_error(options, source))?;
+        program(&mut ebpf)?.load().map_err(|source| XdpError::Verifier { source })?;
+        let mut maps = ProgramMaps::take(&mut ebpf)?;
+        maps.reset(options)?;
+        let log = ProgramLog::take(&mut ebpf)?;
+        Ok((ebpf, maps, log))
     }
 
     /// Gives the AF_XDP socket `socket`, bound to RX queue `queue`, the segments that arrive there.
     pub fn register_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
-        todo!()
+        if queue >= self.options.queues {
+            let interface = self.options.interface_name.clone();
+            return Err(XdpError::NoSuchQueue { interface, queue, queues: self.options.queues });
+        }
+        self.maps.set_socket(queue, socket)
     }
 
     /// Attaches the program to the interface; from here on it sees every frame.
-    pub fn attach(&mut self) -> Result<AttachedMode, XdpError> {
-        todo!()
+    pub fn attach(&mut self) -> Result<Attached, XdpError> {
+        self.attachment.attach(program(&mut self.ebpf)?, &self.options, &self.pins.link())
     }
 
     /// Replaces the listeners; `0.0.0.0` and `[::]` stand for the addresses of [`Program::set_addresses`].
@@ -92,70 +142,106 @@ impl Program {
     /// Segments of a port whose last listener is gone belong to the kernel again, except those of
     /// connections that still have an entry in CONNECTIONS.
     pub fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
-        todo!()
+        self.maps.set_listeners(listeners)
     }
 
     /// Replaces the unicast addresses that wildcard listeners and active opens use.
     pub fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), XdpError> {
-        todo!()
+        self.maps.set_addresses(addresses)
     }
 
     /// Sets the local ports of active opens, owned on every address of [`Program::set_addresses`].
     pub fn set_ephemeral_ports(&mut self, ports: RangeInclusive<u16>) -> Result<(), XdpError> {
-        todo!()
+        self.maps.set_ephemeral_ports(ports)
     }
 
     /// Tells the program that the daemon lives; `now_ns` is CLOCK_MONOTONIC. Call it once a second.
     pub fn heartbeat(&mut self, now_ns: u64) -> Result<(), XdpError> {
-        todo!()
+        self.maps.heartbeat(now_ns)
     }
 
     /// What the program has counted, summed over CPUs.
     pub fn counters(&self) -> Result<Counters, XdpError> {
-        todo!()
+        self.maps.counters()
     }
 
     /// A handle to CONNECTIONS for a worker thread.
     pub fn connections(&self) -> Result<ConnectionTable, XdpError> {
-        todo!()
+        self.maps.connections()
     }
 
-    /// The lines that the program logs; can be taken once.
-    pub fn take_log(&mut self) -> Result<ProgramLog, XdpError> {
-        todo!()
+    /// The lines that the program logs; `None` the second time.
+    pub fn take_log(&mut self) -> Option<ProgramLog> {
+        self.log.take()
     }
 
-    /// First step of stopping: nothing is steered any more once it returns.
+    /// The loaded program, to inspect it or to run it on frames of one's own.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, XdpError> {
+        program(&mut self.ebpf)
+    }
+
+    /// First step of stopping: nothing is steered any more once it returns. The frames that the sockets
+    /// already hold can still be read.
     pub fn detach(&mut self) -> Result<(), XdpError> {
-        todo!()
+        self.attachment.detach();
+        self.maps.disown_all()
     }
 }
 
-/// The program's log (aya-log). When its descriptor is readable, [`ProgramLog::flush`] forwards the lines
-/// to `tracing` with the target `xtcp::program`.
-#[derive(Debug)]
-pub struct ProgramLog {}
-
-impl ProgramLog {
-    /// Forwards every line that waits.
-    pub fn flush(&mut self) {
-        todo!()
-    }
-}
-
-impl AsFd for ProgramLog {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        todo!()
+impl Drop for Program {
+    fn drop(&mut self) {
+        let interface = &self.options.interface_name;
+        if let Err(error) = self.detach() {
+            tracing::warn!("{interface}: {error}");
+        }
+        if !self.keep_pins
+            && let Err(error) = self.pins.remove_directory()
+        {
+            tracing::warn!("{interface}: {error}");
+        }
     }
 }
 
 /// `xtcp load`: loads, attaches and pins program, link and maps, without a daemon; everything passes.
-pub fn load(options: &LoadOptions) -> Result<AttachedMode, XdpError> {
-    todo!()
+pub fn load(options: &LoadOptions) -> Result<Attached, XdpError> {
+    let mut program = Program::open(options)?;
+    let attached = program.attach()?;
+    program.attachment.pin(&program.pins.link())?;
+    program.keep_pins = true;
+    Ok(attached)
 }
 
 /// `xtcp unload`: detaches what [`load`] (or a daemon that died) left at `pin_path` and removes its pins.
 /// Refused while a daemon uses them; `Ok(false)` when there was nothing.
-pub fn unload(interface_name: &str, pin_path: &Path) -> Result<bool, XdpError> {
-    todo!()
+pub fn unload(pin_path: &Path) -> Result<bool, XdpError> {
+    match Pins::acquire_existing(pin_path)? {
+        Some(pins) => pins.remove_directory().map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn check(options: &LoadOptions) -> Result<(), XdpError> {
+    let limits = [
+        ("RX queues", options.queues, MAX_QUEUES),
+        ("connections (max_connections)", options.max_connections, MAX_CONNECTIONS),
+    ];
+    for (what, given, limit) in limits {
+        if given == 0 || given > limit {
+            return Err(XdpError::OutOfRange { what, given, limit });
+        }
+    }
+    Ok(())
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, XdpError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(XdpError::Missing { name: PROGRAM })?;
+    program.try_into().map_err(|_: ProgramError| XdpError::Missing { name: PROGRAM })
+}
+
+fn load_error(options: &LoadOptions, source: aya::EbpfError) -> XdpError {
+    let interface = options.interface_name.clone();
+    match error::errno(&source) {
+        Some(libc::EPERM) => XdpError::NoPrivilege { interface },
+        _ => XdpError::Load { interface, source },
+    }
 }

@@ -1,0 +1,223 @@
+//! The program's maps but CONNECTIONS, as the daemon's main thread writes them.
+//!
+//! Each setter takes the whole of what should be and writes only what changed. An order of writes is chosen so
+//! that the program never sees a port as owned before it can tell whose it is.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::Ebpf;
+use tcp_common::counters::Counters;
+use tcp_common::layout::{
+    Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
+    PORT_WORDS, to_bytes,
+};
+
+use super::pins::MapShape;
+use super::{ConnectionTable, LoadOptions, XdpError};
+use crate::sys::bpf::Plain;
+
+/// The pinned maps.
+pub(super) fn shapes(options: &LoadOptions) -> [MapShape; 5] {
+    let shape = |name, key_size, value_size, max_entries| MapShape { name, key_size, value_size, max_entries };
+    let index = size_of::<u32>();
+    [
+        shape("CONNECTIONS", size_of::<ConnectionKey>(), size_of::<ConnectionValue>(), options.max_connections),
+        shape("LISTENERS", size_of::<ListenerKey>(), size_of::<ListenerValue>(), MAX_LISTENERS),
+        shape("COUNTERS", index, size_of::<Counters>(), 1),
+        shape("XSKS", index, size_of::<u32>(), options.queues),
+        shape("CONFIG", index, size_of::<Config>(), 1),
+    ]
+}
+
+/// Handles to the maps, and what was last written to them.
+#[derive(Debug)]
+pub(super) struct ProgramMaps {
+    connections: MapData,
+    listeners: HashMap<MapData, Plain<ListenerKey>, Plain<ListenerValue>>,
+    counters: PerCpuArray<MapData, Plain<Counters>>,
+    sockets: XskMap<MapData>,
+    config: Array<MapData, Plain<Config>>,
+    ports: Array<MapData, u64>,
+    vlans: Array<MapData, u64>,
+    addresses: HashMap<MapData, [u8; 16], u32>,
+    written: Written,
+}
+
+/// What was last written.
+#[derive(Debug)]
+struct Written {
+    config: Config,
+    listeners: HashSet<Plain<ListenerKey>>,
+    addresses: HashSet<[u8; 16]>,
+    ports: Vec<u64>,
+}
+
+impl ProgramMaps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<ProgramMaps, XdpError> {
+        let written = Written {
+            config: Config::default(),
+            listeners: HashSet::new(),
+            addresses: HashSet::new(),
+            ports: vec![0; PORT_WORDS as usize],
+        };
+        let connections = match ebpf.take_map("CONNECTIONS") {
+            Some(Map::HashMap(data)) => data,
+            _ => return Err(XdpError::Missing { name: "CONNECTIONS" }),
+        };
+        Ok(ProgramMaps {
+            connections,
+            listeners: map(ebpf, "LISTENERS")?,
+            counters: map(ebpf, "COUNTERS")?,
+            sockets: map(ebpf, "XSKS")?,
+            config: map(ebpf, "CONFIG")?,
+            ports: map(ebpf, "PORTS")?,
+            vlans: map(ebpf, "VLANS")?,
+            addresses: map(ebpf, "ADDRESSES")?,
+            written,
+        })
+    }
+
+    /// Brings maps that may have been adopted to the state of new ones (COUNTERS keep counting), and writes what
+    /// stays as it is while the program runs.
+    pub(super) fn reset(&mut self, options: &LoadOptions) -> Result<(), XdpError> {
+        let stale: Result<HashSet<_>, _> = self.listeners.keys().collect();
+        self.written.listeners = stale.map_err(XdpError::map("LISTENERS"))?;
+        self.disown_all()?;
+        for vid in &options.vlans {
+            let word = u32::from(*vid) / 64;
+            let bits = self.vlans.get(&word, 0).map_err(XdpError::map("VLANS"))?;
+            self.vlans.set(word, bits | 1 << (vid % 64), 0).map_err(XdpError::map("VLANS"))?;
+        }
+        self.write_config(|config| {
+            config.layout_version = LAYOUT_VERSION;
+            config.mac = options.mac;
+        })
+    }
+
+    /// Makes the program leave everything to the kernel.
+    pub(super) fn disown_all(&mut self) -> Result<(), XdpError> {
+        for word in 0..PORT_WORDS {
+            self.set_port_word(word, 0)?;
+        }
+        self.set_listeners(&[])?;
+        self.set_addresses(&[])?;
+        self.connections()?.clear().map(drop)
+    }
+
+    pub(super) fn set_socket(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
+        self.sockets.set(queue, socket, 0).map_err(XdpError::map("XSKS"))
+    }
+
+    pub(super) fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
+        limit("listeners", listeners.len(), MAX_LISTENERS)?;
+        let wanted: HashSet<_> = listeners.iter().map(|local| Plain(ListenerKey::new(*local))).collect();
+        for gone in difference(&self.written.listeners, &wanted) {
+            tolerate_missing(self.listeners.remove(&gone)).map_err(XdpError::map("LISTENERS"))?;
+            self.written.listeners.remove(&gone);
+        }
+        for (index, local) in listeners.iter().enumerate() {
+            let (key, value) = (Plain(ListenerKey::new(*local)), Plain(ListenerValue { index: index as u32 }));
+            self.listeners.insert(key, value, 0).map_err(XdpError::map("LISTENERS"))?;
+            self.written.listeners.insert(key);
+            self.own_ports(local.port()..=local.port())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), XdpError> {
+        limit("addresses", addresses.len(), MAX_ADDRESSES)?;
+        let wanted: HashSet<_> = addresses.iter().map(|address| to_bytes(*address)).collect();
+        for gone in difference(&self.written.addresses, &wanted) {
+            tolerate_missing(self.addresses.remove(&gone)).map_err(XdpError::map("ADDRESSES"))?;
+            self.written.addresses.remove(&gone);
+        }
+        for new in difference(&wanted, &self.written.addresses) {
+            self.addresses.insert(new, 1, 0).map_err(XdpError::map("ADDRESSES"))?;
+            self.written.addresses.insert(new);
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_ephemeral_ports(&mut self, ports: RangeInclusive<u16>) -> Result<(), XdpError> {
+        self.write_config(|config| {
+            (config.ephemeral_first, config.ephemeral_last) = (*ports.start(), *ports.end());
+        })?;
+        self.own_ports(ports)
+    }
+
+    pub(super) fn heartbeat(&mut self, now_ns: u64) -> Result<(), XdpError> {
+        self.write_config(|config| config.heartbeat_ns = now_ns)
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, XdpError> {
+        let of_cpus = self.counters.get(&0, 0).map_err(XdpError::map("COUNTERS"))?;
+        let mut sum = Counters::default();
+        for Plain(of_cpu) in of_cpus.iter() {
+            sum += *of_cpu;
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn connections(&self) -> Result<ConnectionTable, XdpError> {
+        ConnectionTable::new(&self.connections)
+    }
+
+    fn write_config(&mut self, change: impl FnOnce(&mut Config)) -> Result<(), XdpError> {
+        change(&mut self.written.config);
+        self.config.set(0, Plain(self.written.config), 0).map_err(XdpError::map("CONFIG"))
+    }
+
+    /// Marks ports as possibly ours. A mark stays when its listener goes: the program then finds neither
+    /// listener nor connection and leaves the segment to the kernel, one lookup later.
+    fn own_ports(&mut self, ports: RangeInclusive<u16>) -> Result<(), XdpError> {
+        let mut wanted = self.written.ports.clone();
+        for port in ports {
+            wanted[usize::from(port / 64)] |= 1 << (port % 64);
+        }
+        for (word, bits) in wanted.into_iter().enumerate() {
+            self.set_port_word(word as u32, bits)?;
+        }
+        Ok(())
+    }
+
+    fn set_port_word(&mut self, word: u32, bits: u64) -> Result<(), XdpError> {
+        let written = &mut self.written.ports[word as usize];
+        if *written != bits {
+            self.ports.set(word, bits, 0).map_err(XdpError::map("PORTS"))?;
+            *written = bits;
+        }
+        Ok(())
+    }
+}
+
+fn map<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, XdpError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    ebpf.take_map(name).ok_or(XdpError::Missing { name })?.try_into().map_err(XdpError::map(name))
+}
+
+fn difference<T: Copy + Eq + Hash>(minuend: &HashSet<T>, subtrahend: &HashSet<T>) -> Vec<T> {
+    minuend.difference(subtrahend).copied().collect()
+}
+
+fn limit(what: &'static str, given: usize, limit: u32) -> Result<(), XdpError> {
+    if given > limit as usize {
+        return Err(XdpError::TooMany { what, given, limit: limit as usize });
+    }
+    Ok(())
+}
+
+/// Somebody may have deleted the element with bpftool.
+fn tolerate_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(error) if super::error::errno(&error) == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
