@@ -10,7 +10,7 @@ use core::ops::AddAssign;
 macro_rules! counters {
     ($(
         $(#[$group_doc:meta])*
-        enum $group:ident, $read:ident, $slot:ident {
+        enum $group:ident, $read:ident {
             $( $(#[$doc:meta])* $variant:ident, $name:literal, $field:ident; )+
         }
     )+) => {
@@ -25,16 +25,16 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// The counters that lie in `slots`.
+            #[must_use]
+            pub fn from_slots(slots: [u64; Counters::SLOTS]) -> Counters {
+                Counters { $($( $field: slots[$group::$variant.slot()], )+)+ }
+            }
+
             $(
                 /// The name and value of each counter of this group.
                 pub fn $read(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                     [$( ($name, self.$field), )+].into_iter()
-                }
-
-                fn $slot(&mut self, which: $group) -> &mut u64 {
-                    match which {
-                        $( $group::$variant => &mut self.$field, )+
-                    }
                 }
             )+
         }
@@ -89,7 +89,7 @@ macro_rules! counters {
 
 counters! {
     /// What a segment of an owned port is. The first that fits counts: a FIN with data is a FIN.
-    enum Class, classes, class {
+    enum Class, classes {
         /// SYN without ACK.
         Syn, "syn", syn;
         /// SYN with ACK.
@@ -107,7 +107,7 @@ counters! {
     }
 
     /// What became of a frame.
-    enum Outcome, verdicts, outcome {
+    enum Outcome, verdicts {
         /// Left to the kernel.
         Pass, "pass", pass;
         /// Dropped; a [`DropReason`] says why.
@@ -123,7 +123,7 @@ counters! {
     }
 
     /// Why a frame was dropped.
-    enum DropReason, drops, drop_reason {
+    enum DropReason, drops {
         /// The TCP header is cut short, or its length is below 20 bytes or beyond the packet.
         HeaderLength, "header_length", drop_header_length;
         /// None of FIN, SYN, RST, PSH, ACK, URG.
@@ -152,15 +152,4 @@ counters! {
 impl Counters {
     /// How many numbers it holds.
     pub const SLOTS: usize = size_of::<Counters>() / size_of::<u64>();
-
-    /// Counts one frame.
-    pub fn record(&mut self, decision: &crate::Decision) {
-        *self.outcome(decision.verdict.outcome()) += 1;
-        if let Some(class) = decision.class {
-            *self.class(class) += 1;
-        }
-        if let crate::Verdict::Drop(reason) = decision.verdict {
-            *self.drop_reason(reason) += 1;
-        }
-    }
 }

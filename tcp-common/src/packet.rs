@@ -262,7 +262,7 @@ fn class(flags: u8, has_data: bool) -> Result<Class, DropReason> {
 /// not ours: we send none.
 #[inline(always)]
 fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
-    let [kind] = *frame.bytes::<1>(network.payload)?;
+    let kind = frame.bytes::<ICMP_HEADER>(network.payload)?[0];
     let quote = network.payload + ICMP_HEADER;
     if !matches!(kind, 3 | 11 | 12) || network.fragment || quote + 24 > network.end {
         return None;
@@ -281,7 +281,7 @@ fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet
 /// are not ours: we send none.
 #[inline(always)]
 fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
-    let [kind] = *frame.bytes::<1>(network.payload)?;
+    let kind = frame.bytes::<ICMP_HEADER>(network.payload)?[0];
     let quote = network.payload + ICMP_HEADER;
     if !matches!(kind, 1..=4) || network.fragment || quote + 44 > network.end {
         return None;

@@ -10,8 +10,8 @@ mod maps;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use tcp_common::packet::Frame;
 use tcp_common::decide::{Decision, Verdict, decide};
+use tcp_common::packet::Frame;
 
 use crate::maps::KernelMaps;
 

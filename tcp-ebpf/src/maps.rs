@@ -3,6 +3,8 @@
 //! LISTENERS, CONNECTIONS, COUNTERS, XSKS and CONFIG are pinned by the loader; the others live and die with
 //! the program. BTF maps, so that bpftool prints their fields by name.
 
+use core::hint::black_box;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
@@ -110,8 +112,11 @@ impl KernelMaps {
     #[inline(always)]
     pub fn count(&self, decision: &Decision) {
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-        // SAFETY: the entry is this CPU's own, and the program is not preempted on it.
-        unsafe { &mut *counters }.record(decision);
+        for slot in decision.slots() {
+            if let Some(slot) = slot {
+                increment(counters.cast(), slot);
+            }
+        }
     }
 
     /// Gives the frame to the socket of its queue.
@@ -119,6 +124,17 @@ impl KernelMaps {
     pub fn steer(&self) -> u32 {
         // A socket that was closed a moment ago is the only way to miss here: the next frame finds out.
         XSKS.redirect(self.queue, 0).unwrap_or(xdp_action::XDP_DROP)
+    }
+}
+
+#[inline(always)]
+fn increment(slots: *mut u64, slot: usize) {
+    // The compiler knows that a slot is in range and would leave out the check, which the verifier wants to see.
+    let slot = black_box(slot);
+    if slot < Counters::SLOTS {
+        // SAFETY: `Counters` is that many numbers; the entry is this CPU's own, and the program is not preempted
+        // on it.
+        unsafe { *slots.add(slot) += 1 };
     }
 }
 

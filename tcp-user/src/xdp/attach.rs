@@ -46,7 +46,7 @@ impl Attachment {
         pin: &Path,
     ) -> Result<Attached, XdpError> {
         if matches!(self, Attachment::ToAdopt) {
-            adopt(program, pin).map_err(|source| attach_error(options, source))?;
+            adopt(program, options, pin)?;
             *self = Attachment::Pinned;
             return Ok(Attached::Adopted);
         }
@@ -74,11 +74,13 @@ impl Attachment {
 }
 
 /// Makes the pinned link run our program instead of the one it has; no frame is missed.
-fn adopt(program: &mut Xdp, pin: &Path) -> Result<(), ProgramError> {
-    let link: FdLink = PinnedLink::from_pin(pin)?.into();
-    let id = program.attach_to_link(link.try_into()?)?;
+fn adopt(program: &mut Xdp, options: &LoadOptions, pin: &Path) -> Result<(), XdpError> {
+    let link_error = |source| XdpError::Link { path: pin.to_owned(), source };
+    let link = FdLink::from(PinnedLink::from_pin(pin).map_err(link_error)?);
+    let link = link.try_into().map_err(link_error)?;
+    let id = program.attach_to_link(link).map_err(|source| attach_error(options, source))?;
     // The pin holds the link; our descriptor is not needed.
-    program.take_link(id).map(drop)
+    program.take_link(id).map(drop).map_err(|source| attach_error(options, source))
 }
 
 fn attach_anew(program: &mut Xdp, options: &LoadOptions) -> Result<(XdpLink, Attached), XdpError> {

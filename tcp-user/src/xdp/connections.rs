@@ -83,8 +83,7 @@ impl ConnectionTable {
         let mut cleared = 0;
         loop {
             let keys: Result<Vec<_>, _> = map.keys().take(CLEAR_BATCH).collect();
-            let keys: Vec<_> =
-                keys.map_err(XdpError::map("CONNECTIONS"))?.into_iter().map(|Plain(key)| key).collect();
+            let keys: Vec<_> = keys.map_err(XdpError::map("CONNECTIONS"))?.into_iter().map(|Plain(key)| key).collect();
             if keys.is_empty() {
                 return Ok(cleared);
             }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
 
 /// Why the XDP program could not be loaded, attached or talked to.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,14 @@ pub enum XdpError {
         path: PathBuf,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The pinned link can't be opened.
+    #[error("can't adopt the link {}: {source}; `xtcp unload` removes it", path.display())]
+    Link {
+        /// The pin.
+        path: PathBuf,
+        /// Why.
+        source: LinkError,
     },
     /// The kernel has no room for the maps, or doesn't take the object.
     #[error("can't make the maps of the XDP program for {interface}: {}", chain(source))]

@@ -4,13 +4,14 @@
 //! that the program never sees a port as owned before it can tell whose it is.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use tcp_common::counters::Counters;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
@@ -35,7 +36,6 @@ pub(super) fn shapes(options: &LoadOptions) -> [MapShape; 5] {
 }
 
 /// Handles to the maps, and what was last written to them.
-#[derive(Debug)]
 pub(super) struct ProgramMaps {
     connections: MapData,
     listeners: HashMap<MapData, Plain<ListenerKey>, Plain<ListenerValue>>,
@@ -46,6 +46,12 @@ pub(super) struct ProgramMaps {
     vlans: Array<MapData, u64>,
     addresses: HashMap<MapData, [u8; 16], u32>,
     written: Written,
+}
+
+impl fmt::Debug for ProgramMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgramMaps").field("written", &self.written).finish_non_exhaustive()
+    }
 }
 
 /// What was last written.

@@ -190,14 +190,10 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let interface = &self.options.interface_name;
-        if let Err(error) = self.detach() {
-            tracing::warn!("{interface}: {error}");
-        }
-        if !self.keep_pins
-            && let Err(error) = self.pins.remove_directory()
-        {
-            tracing::warn!("{interface}: {error}");
+        let detached = self.detach();
+        let removed = if self.keep_pins { Ok(()) } else { self.pins.remove_directory() };
+        for error in [detached.err(), removed.err()].into_iter().flatten() {
+            tracing::warn!("stopping on {}: {error}", self.options.interface_name);
         }
     }
 }
