@@ -17,7 +17,7 @@ use crate::maps::KernelMaps;
 
 /// The program of one interface.
 #[xdp]
-pub fn xtcp(context: XdpContext) -> u32 {
+fn xtcp(context: XdpContext) -> u32 {
     let maps = KernelMaps { queue: context.rx_queue_index() };
     let frame = ReceivedFrame { data: context.data(), end: context.data_end() };
     let decision = decide(&frame, &maps);

@@ -112,10 +112,8 @@ impl KernelMaps {
     #[inline(always)]
     pub fn count(&self, decision: &Decision) {
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-        for slot in decision.slots() {
-            if let Some(slot) = slot {
-                increment(counters.cast(), slot);
-            }
+        for slot in decision.slots().into_iter().flatten() {
+            increment(counters.cast(), slot);
         }
     }
 

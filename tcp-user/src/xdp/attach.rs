@@ -109,6 +109,6 @@ fn attach_error(options: &LoadOptions, source: ProgramError) -> XdpError {
         Some(libc::ERANGE) => XdpError::MtuTooLarge { interface },
         Some(libc::ENOSPC) => XdpError::TooFewQueues { interface },
         Some(libc::EOPNOTSUPP) => XdpError::NoNativeXdp { interface },
-        _ => XdpError::Attach { interface, source },
+        _ => XdpError::Attach { interface, source: source.into() },
     }
 }

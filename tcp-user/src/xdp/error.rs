@@ -70,13 +70,13 @@ pub enum XdpError {
         /// The interface.
         interface: String,
         /// Why.
-        source: EbpfError,
+        source: Box<EbpfError>,
     },
     /// The kernel's verifier refuses the program.
     #[error("the kernel refuses the XDP program (Linux 6.1 or later is needed): {source}")]
     Verifier {
         /// Why, with the verifier's log.
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// Another XDP program is attached to the interface.
     #[error(
@@ -114,7 +114,7 @@ pub enum XdpError {
         /// The interface.
         interface: String,
         /// Why.
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// The object lacks a part that the daemon knows: it was built from another source.
     #[error("the XDP program has no `{name}`: build program and daemon together")]
@@ -128,7 +128,7 @@ pub enum XdpError {
         /// The map.
         name: &'static str,
         /// Why.
-        source: MapError,
+        source: Box<MapError>,
     },
     /// CONNECTIONS can't be written.
     #[error("map CONNECTIONS: {source}")]
@@ -176,7 +176,7 @@ pub enum XdpError {
 
 impl XdpError {
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> XdpError {
-        move |source| XdpError::Map { name, source }
+        move |source| XdpError::Map { name, source: source.into() }
     }
 
     pub(super) fn table(source: io::Error) -> XdpError {

@@ -116,7 +116,7 @@ impl Program {
             loader.map_pin_path(shape.name, pins.path(shape.name)).map_max_entries(shape.name, shape.max_entries);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| load_error(options, source))?;
-        program(&mut ebpf)?.load().map_err(|source| XdpError::Verifier { source })?;
+        program(&mut ebpf)?.load().map_err(|source| XdpError::Verifier { source: source.into() })?;
         let mut maps = ProgramMaps::take(&mut ebpf)?;
         maps.reset(options)?;
         let log = ProgramLog::take(&mut ebpf)?;
@@ -238,6 +238,6 @@ fn load_error(options: &LoadOptions, source: aya::EbpfError) -> XdpError {
     let interface = options.interface_name.clone();
     match error::errno(&source) {
         Some(libc::EPERM) => XdpError::NoPrivilege { interface },
-        _ => XdpError::Load { interface, source },
+        _ => XdpError::Load { interface, source: source.into() },
     }
 }

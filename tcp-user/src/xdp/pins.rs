@@ -38,8 +38,8 @@ pub(super) struct MapShape {
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
-    /// The open directory carries the lock.
-    lock: File,
+    /// The open directory carries the lock, and is never looked at again.
+    _lock: File,
 }
 
 impl Pins {
@@ -74,7 +74,7 @@ impl Pins {
             Err(fs::TryLockError::Error(error)) => return Err(pins_error(directory)(error)),
             Ok(()) => {}
         }
-        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), lock }))
+        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), _lock: lock }))
     }
 
     /// The path of a pin.
