@@ -201,3 +201,208 @@ impl Queue {
 fn is_backpressure(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::rings::tests::{KernelSide, without_kernel};
+
+    const FRAMES: FrameCount = FrameCount { receive: 8, transmit: 8, size: 2048 };
+
+    /// A kernel without a kernel: what each kick does is decided by the test.
+    struct Fake {
+        side: KernelSide,
+        /// How many frames each kick takes, and what it answers; then the default: all of them, success.
+        kicks: Vec<(usize, Option<i32>)>,
+        /// Whether frames complete as soon as they are taken.
+        completes: bool,
+        /// Frames taken.
+        sent: Vec<Vec<u8>>,
+        fill_wakeups: u32,
+        now: Instant,
+    }
+
+    impl Kernel for Fake {
+        fn wake_transmit(&mut self) -> io::Result<()> {
+            let (most, errno) = if self.kicks.is_empty() { (usize::MAX, None) } else { self.kicks.remove(0) };
+            for _ in 0..most {
+                let Some((address, bytes)) = self.side.collect() else { break };
+                self.sent.push(bytes);
+                if self.completes {
+                    self.side.complete(address);
+                }
+            }
+            errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+        }
+
+        fn wake_receive(&mut self) -> io::Result<()> {
+            self.fill_wakeups += 1;
+            Ok(())
+        }
+
+        fn now(&mut self) -> Instant {
+            self.now
+        }
+    }
+
+    fn queue() -> (Queue, Fake) {
+        let (rings, side) = without_kernel(FRAMES);
+        side.ask_for_wakeups(false, true);
+        let fake =
+            Fake { side, kicks: Vec::new(), completes: true, sent: Vec::new(), fill_wakeups: 0, now: Instant::now() };
+        (Queue::new(rings, FRAMES), fake)
+    }
+
+    /// Builds frames of one byte, `count` of them: `from`, `from + 1`, ...
+    fn numbered(from: u8, count: u8) -> impl FnMut(&mut [u8]) -> Option<usize> {
+        let mut numbers = from..from + count;
+        move |frame| {
+            frame[0] = numbers.next()?;
+            Some(1)
+        }
+    }
+
+    fn bytes(range: std::ops::Range<u8>) -> Vec<Vec<u8>> {
+        range.map(|byte| vec![byte]).collect()
+    }
+
+    #[test]
+    fn every_frame_of_a_batch_leaves_by_one_kick() {
+        let (mut queue, mut kernel) = queue();
+        queue.transmit(&mut kernel, 64, numbered(0, 5));
+        assert_eq!(kernel.sent, bytes(0..5));
+        let counters = queue.counters();
+        assert_eq!((counters.kicks, counters.kick_retries, counters.frames_out, counters.bytes_out), (1, 0, 5, 5));
+    }
+
+    #[test]
+    fn nothing_to_send_costs_no_call() {
+        let (mut queue, mut kernel) = queue();
+        queue.transmit(&mut kernel, 64, |_| None);
+        assert_eq!(queue.counters(), QueueCounters::default());
+    }
+
+    #[test]
+    fn a_driver_that_polls_by_itself_is_not_kicked() {
+        let (mut queue, mut kernel) = queue();
+        kernel.side.ask_for_wakeups(false, false);
+        queue.transmit(&mut kernel, 64, numbered(0, 3));
+        assert_eq!((queue.counters().kicks, queue.transmit_pending()), (0, 3));
+    }
+
+    #[test]
+    fn the_limit_of_a_batch_is_kept() {
+        let (mut queue, mut kernel) = queue();
+        queue.transmit(&mut kernel, 2, numbered(0, 5));
+        assert_eq!(kernel.sent, bytes(0..2));
+    }
+
+    #[test]
+    fn a_kernel_that_takes_a_part_is_kicked_until_it_has_all() {
+        for errno in [libc::EAGAIN, libc::EBUSY, libc::ENOBUFS] {
+            let (mut queue, mut kernel) = queue();
+            kernel.kicks = vec![(2, Some(errno)), (0, Some(errno)), (2, Some(errno))];
+            queue.transmit(&mut kernel, 64, numbered(0, 6));
+            assert_eq!(kernel.sent, bytes(0..6), "errno {errno}");
+            assert_eq!((queue.counters().kicks, queue.counters().kick_retries), (4, 3), "errno {errno}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_takes_nothing_is_left_alone_until_the_next_turn() {
+        let (mut queue, mut kernel) = queue();
+        kernel.kicks = vec![(0, Some(libc::EBUSY)); FRUITLESS_KICKS as usize];
+        queue.transmit(&mut kernel, 64, numbered(0, 3));
+        assert_eq!((kernel.sent.len(), queue.transmit_pending()), (0, 3));
+        queue.transmit(&mut kernel, 64, |_| None);
+        assert_eq!((kernel.sent, queue.transmit_pending()), (bytes(0..3), 0));
+    }
+
+    #[test]
+    fn an_interface_that_is_down_costs_one_kick_a_turn_and_keeps_the_frames() {
+        let (mut queue, mut kernel) = queue();
+        kernel.kicks = vec![(0, Some(libc::ENETDOWN))];
+        queue.transmit(&mut kernel, 64, numbered(0, 3));
+        assert_eq!((queue.counters().kicks, queue.counters().kick_errors, queue.transmit_pending()), (1, 1, 3));
+    }
+
+    #[test]
+    fn frames_are_used_again_and_again() {
+        let (mut queue, mut kernel) = queue();
+        for _ in 0..50 {
+            queue.transmit(&mut kernel, 64, numbered(0, 7));
+        }
+        assert_eq!((kernel.sent.len(), queue.counters().starved), (350, 0));
+    }
+
+    #[test]
+    fn a_batch_larger_than_all_frames_goes_on_with_those_that_completed() {
+        let (mut queue, mut kernel) = queue();
+        queue.transmit(&mut kernel, 64, numbered(0, 20));
+        assert_eq!(kernel.sent, bytes(0..20));
+        assert_eq!(queue.counters().starved, 0);
+    }
+
+    #[test]
+    fn without_completions_a_batch_ends_and_nothing_waits() {
+        let (mut queue, mut kernel) = queue();
+        kernel.completes = false;
+        queue.transmit(&mut kernel, 64, numbered(0, 20));
+        assert_eq!((kernel.sent.len(), queue.counters().starved), (8, 1));
+        kernel.now += LOST_AFTER / 2;
+        queue.transmit(&mut kernel, 64, numbered(0, 20));
+        assert_eq!((kernel.sent.len(), queue.counters().starved, queue.counters().lost), (8, 2, 0));
+    }
+
+    #[test]
+    fn frames_that_never_complete_count_as_lost_and_sending_goes_on() {
+        let (mut queue, mut kernel) = queue();
+        kernel.completes = false;
+        queue.transmit(&mut kernel, 64, numbered(0, 20));
+        kernel.now += LOST_AFTER;
+        kernel.completes = true;
+        queue.transmit(&mut kernel, 64, numbered(100, 3));
+        assert_eq!(queue.counters().lost, 8);
+        assert_eq!(kernel.sent[8..], bytes(100..103));
+    }
+
+    #[test]
+    fn a_completion_restarts_the_patience_with_lost_frames() {
+        let (mut queue, mut kernel) = queue();
+        kernel.completes = false;
+        queue.transmit(&mut kernel, 64, numbered(0, 20));
+        kernel.now += LOST_AFTER / 2;
+        kernel.side.complete(u64::from(FRAMES.receive) * u64::from(FRAMES.size));
+        queue.transmit(&mut kernel, 64, numbered(20, 20));
+        kernel.now += LOST_AFTER / 2;
+        queue.transmit(&mut kernel, 64, numbered(40, 20));
+        assert_eq!((kernel.sent.len(), queue.counters().lost), (9, 0));
+    }
+
+    #[test]
+    fn received_frames_are_handed_on_in_order_and_their_memory_goes_back() {
+        let (mut queue, mut kernel) = queue();
+        for round in 0..10 {
+            assert!((0..8).all(|i| kernel.side.deliver([round; 8], &[i])), "memory for round {round}");
+            assert!(!kernel.side.deliver([0; 8], &[9]), "all memory is used");
+            assert!(queue.has_received());
+            let mut seen = Vec::new();
+            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata[0], r.frame[0])));
+            assert_eq!(seen, Vec::from_iter((0..5).map(|i| (round, i))), "a batch of at most 5");
+            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata[0], r.frame[0])));
+            assert_eq!(seen.len(), 8);
+            assert!(!queue.has_received());
+        }
+        assert_eq!((queue.counters().frames_in, queue.counters().bytes_in, queue.refused()), (80, 80, 0));
+    }
+
+    #[test]
+    fn a_driver_that_ran_out_of_memory_is_woken_even_when_nothing_was_received() {
+        let (mut queue, mut kernel) = queue();
+        queue.receive(&mut kernel, 64, |_| {});
+        assert_eq!(kernel.fill_wakeups, 0);
+        kernel.side.ask_for_wakeups(true, true);
+        queue.receive(&mut kernel, 64, |_| {});
+        assert_eq!((kernel.fill_wakeups, queue.counters().fill_wakeups), (1, 1));
+    }
+}

@@ -277,3 +277,46 @@ fn bind_error(options: &XskOptions, source: io::Error) -> XskError {
         _ => options.system("bind to", source),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(mtu: u32) -> XskOptions {
+        XskOptions::new("test0", 7, mtu, 3)
+    }
+
+    #[test]
+    fn a_frame_holds_headroom_link_header_and_mtu() {
+        let size = |mtu| options(mtu).frames().map(|frames| frames.size).ok();
+        assert_eq!((size(1500), size(1774), size(1775)), (Some(2048), Some(2048), Some(4096)));
+        assert_eq!((size(MAX_MTU), size(MAX_MTU + 1), size(u32::MAX)), (Some(4096), None, None));
+        let text = options(9000).frames().expect_err("too large").to_string();
+        assert_eq!(text, "MTU 9000 of test0 is too large for AF_XDP: at most 3822 (`ip link set test0 mtu 3822`)");
+    }
+
+    #[test]
+    fn numbers_of_frames_that_rings_can_not_have_are_refused() {
+        for frames in [0, 32, 63, 1000, 65_536] {
+            assert!(XskOptions { receive_frames: frames, ..options(1500) }.frames().is_err(), "{frames} in");
+            assert!(XskOptions { transmit_frames: frames, ..options(1500) }.frames().is_err(), "{frames} out");
+        }
+        assert!(XskOptions { receive_frames: 64, transmit_frames: 32_768, ..options(1500) }.frames().is_ok());
+    }
+
+    #[test]
+    fn errors_of_the_kernel_say_what_to_do() {
+        let error = |errno| io::Error::from_raw_os_error(errno);
+        let frames = options(1500).frames().expect("frames");
+        assert!(matches!(open_error(&options(1500), error(libc::EPERM)), XskError::NoPrivilege));
+        assert!(matches!(open_error(&options(1500), error(libc::EAFNOSUPPORT)), XskError::Unsupported { .. }));
+        let text = memory_error(&options(1500), frames, error(libc::ENOBUFS)).to_string();
+        assert!(text.contains("12582912 bytes") && text.contains("LimitMEMLOCK"), "{text}");
+        let text = bind_error(&options(1500), error(libc::EBUSY)).to_string();
+        assert!(text.contains("queue 3 of test0") && text.contains("ss --xdp -p"), "{text}");
+        let text = bind_error(&options(1500), error(libc::EINVAL)).to_string();
+        assert!(text.contains("ethtool -l test0"), "{text}");
+        let text = bind_error(&options(1500), error(libc::ENETDOWN)).to_string();
+        assert!(text.starts_with("can't bind to queue 3 of test0: Network is down"), "{text}");
+    }
+}
