@@ -59,8 +59,8 @@ pub enum NetError {
         /// Where to.
         destination: IpAddr,
     },
-    /// The destination stands for several hosts.
-    #[error("{destination} is a broadcast or multicast address: TCP needs a unicast one")]
+    /// The destination stands for several hosts, or for none.
+    #[error("{destination} is not the address of one host: TCP needs a unicast address")]
     NotUnicast {
         /// Where to.
         destination: IpAddr,

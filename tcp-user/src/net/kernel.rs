@@ -44,6 +44,11 @@ impl Network {
             match answer.payload {
                 NetlinkPayload::InnerMessage(inner) => collected.push(inner),
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                // A list that the kernel could not give ends with the reason.
+                NetlinkPayload::Done(done) if done.code != 0 => {
+                    return Err(io::Error::from_raw_os_error(done.code.abs()));
+                }
+                NetlinkPayload::Overrun(_) => return Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
                 _ => {}
             }
         }
@@ -57,6 +62,7 @@ pub(super) fn connect(groups: &[MulticastGroup]) -> Result<(Network, Notices), N
     let (mut connection, handle, notices) = rtnetlink::new_multicast_connection(groups).map_err(failed)?;
     // Lets the kernel filter dumps by interface instead of sending every address of the host.
     connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true).map_err(failed)?;
+    connection.set_forward_done(true);
     tokio::spawn(connection);
     Ok((Network { handle }, notices.map(|(message, _)| message.payload).boxed()))
 }

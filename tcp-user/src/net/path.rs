@@ -1,7 +1,7 @@
 //! How packets reach a destination: the kernel's route, and the link address of its next hop, which the
 //! kernel is asked to find (ARP, RFC 826; neighbour discovery, RFC 4861) when it does not know it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use netlink_packet_core::NLM_F_CREATE;
@@ -56,6 +56,9 @@ impl Network {
     /// # Errors
     /// As [`Network::resolve`], except for the neighbour.
     pub async fn route(&self, interface: &Interface, destination: IpAddr) -> Result<Route, NetError> {
+        if !is_one_host(destination) {
+            return Err(NetError::NotUnicast { destination });
+        }
         let request = route_request(interface, destination);
         let answer = self.ask(RouteNetlinkMessage::GetRoute(request), 0).await;
         let messages = answer.map_err(|source| NetError::NoRoute { destination, source })?;
@@ -168,6 +171,12 @@ fn route_of(found: &RouteMessage, interface: &Interface, destination: IpAddr) ->
         _ => None,
     });
     Ok(Route { source: source.ok_or_else(no_source)?, next_hop: gateway.unwrap_or(destination) })
+}
+
+/// Whether the address can be one host's; broadcast addresses of a subnet only the kernel can tell.
+fn is_one_host(address: IpAddr) -> bool {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(broadcast || address.is_multicast() || address.is_unspecified())
 }
 
 fn output_interface(found: &RouteMessage) -> Option<u32> {

@@ -344,7 +344,7 @@ pub(crate) mod tests {
             for addr in 0..ENTRIES {
                 while !producer.push(libc::xdp_desc { addr, len: addr as u32, options: !(addr as u32) }) {
                     producer.publish();
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 if addr % 7 == 0 {
                     producer.publish();
@@ -356,7 +356,10 @@ pub(crate) mod tests {
             let entry = loop {
                 match consumer.pop() {
                     Some(entry) => break entry,
-                    None => consumer.release(),
+                    None => {
+                        consumer.release();
+                        std::thread::yield_now();
+                    }
                 }
             };
             assert_eq!((entry.addr, entry.len, entry.options), (expected, expected as u32, !(expected as u32)));
