@@ -3,15 +3,21 @@
 //! Needs root.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
-use tests::net::{Namespace, Wire, WireOptions};
-use tests::wait::DEADLINE;
-use xtcp::afxdp::{XskError, XskOptions, XskSocket};
+use tcp_common::cases::frames::SegmentFrame;
+use tcp_common::{ConnectionKey, ConnectionValue};
+use tcp_proto::Device;
+use tests::net::{CLIENT_V4, Namespace, SERVER_V4, Wire, WireOptions};
+use tests::wait::{DEADLINE, until};
+use tokio::io::unix::AsyncFd;
+use xtcp::afxdp::{Table, WorkerDevice, XskError, XskOptions, XskSocket};
+use xtcp::xdp::{LoadOptions, Program, XdpError, XdpMode, default_pin_path};
 
 /// Ethertype for local experiments (IEEE 802): no kernel cares for it.
 const ETHERTYPE: u16 = 0x88b5;
@@ -164,4 +170,206 @@ fn without_privilege_the_error_says_what_is_missing() {
     });
     let error = error.expect("no privilege");
     assert!(matches!(error, XskError::NoPrivilege), "{error}");
+}
+
+/// The server's end with the XDP program attached and one listener, and a socket at the client's end to send from.
+struct Steered {
+    server: XskSocket,
+    client: XskSocket,
+    program: Program,
+    macs: [u8; 12],
+    // Last: the link must outlive what is attached to it.
+    _wire: Wire,
+}
+
+const LISTENER: SocketAddr = SocketAddr::new(SERVER_V4, 7);
+
+impl Steered {
+    fn new(mode: XdpMode, receive_frames: u32) -> Steered {
+        let wire = wire(1);
+        let mut options = options(&wire.server, 0);
+        options.receive_frames = receive_frames;
+        let mac = wire.server.mac().expect("a MAC address");
+        let load = LoadOptions {
+            interface_index: options.index,
+            interface_name: options.interface.clone(),
+            pin_path: default_pin_path(&options.interface),
+            mode,
+            max_connections: 1024,
+            mac,
+            queues: 1,
+            vlans: Vec::new(),
+        };
+        let (server, program) = wire.server.enter(|| {
+            let server = XskSocket::bind(&options).expect("a socket");
+            let mut program = Program::open(&load).expect("the program");
+            program.register_socket(0, server.as_fd()).expect("registered");
+            program.set_addresses(&[SERVER_V4]).expect("addresses");
+            program.set_listeners(&[LISTENER]).expect("listeners");
+            program.attach().expect("attached");
+            (server, program)
+        });
+        let client = bind(&wire.client, 0).expect("a socket");
+        let macs = [mac, wire.client.mac().expect("a MAC address")].concat();
+        Steered { server, client, program, macs: macs.try_into().expect("two MAC addresses"), _wire: wire }
+    }
+
+    /// A segment to the listener that carries `number`; its payload grows with it.
+    fn segment(&self, number: u32) -> Vec<u8> {
+        let source = SocketAddr::new(CLIENT_V4, 1024 + (number % 60_000) as u16);
+        let mut payload = number.to_be_bytes().to_vec();
+        payload.resize(4 + number as usize % 1400, number as u8);
+        let mut frame = SegmentFrame::between(source, LISTENER, "S").with_payload(&payload).build();
+        frame[..12].copy_from_slice(&self.macs);
+        frame
+    }
+
+    /// Sends segments from the client's end.
+    fn send(&mut self, numbers: std::ops::Range<u32>) {
+        let frames: Vec<_> = numbers.map(|number| self.segment(number)).collect();
+        let mut waiting = frames.iter();
+        while !waiting.as_slice().is_empty() || self.client.transmit_pending() > 0 {
+            self.client.transmit(64, |frame| {
+                let segment = waiting.next()?;
+                frame[..segment.len()].copy_from_slice(segment);
+                Some(segment.len())
+            });
+        }
+    }
+}
+
+#[test]
+fn segments_of_a_listener_arrive_whole_and_in_order() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let mut wire = Steered::new(mode, 4096);
+        const SEGMENTS: u32 = 6_400;
+        let mut seen = Vec::new();
+        for first in (0..SEGMENTS).step_by(64) {
+            wire.send(first..first + 64);
+            until("a batch of segments", || {
+                wire.server.receive(16, |received| seen.push(received.frame.to_vec()));
+                (seen.len() == first as usize + 64).then_some(())
+            });
+        }
+        for (number, frame) in (0..).zip(&seen) {
+            assert_eq!(*frame, wire.segment(number), "segment {number}, {mode:?}");
+        }
+        let statistics = wire.server.statistics().expect("statistics");
+        assert_eq!(statistics.counters.frames_in, u64::from(SEGMENTS));
+        assert_eq!(statistics.counters.bytes_in, seen.iter().map(|frame| frame.len() as u64).sum::<u64>());
+        assert_eq!((statistics.rx_dropped, statistics.rx_ring_full, statistics.refused), (0, 0, 0));
+        assert_eq!(wire.program.counters().expect("counters").syn, u64::from(SEGMENTS));
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_receive_loses_frames_counts_them_and_recovers() {
+    const MEMORY: u32 = 64;
+    let mut wire = Steered::new(XdpMode::Native, MEMORY);
+    wire.send(0..200);
+    until("200 segments at the program", || (wire.program.counters().ok()?.syn == 200).then_some(()));
+    let mut seen = 0;
+    wire.server.receive(1000, |_| seen += 1);
+    assert_eq!(seen, MEMORY, "what there was memory for");
+    let statistics = wire.server.statistics().expect("statistics");
+    assert_eq!(statistics.rx_dropped + statistics.rx_ring_full, u64::from(200 - MEMORY), "{statistics:?}");
+    assert!(statistics.fill_ring_empty > 0, "{statistics:?}");
+    wire.send(200..200 + MEMORY);
+    until("segments after the loss", || {
+        wire.server.receive(1000, |_| seen += 1);
+        (seen == 2 * MEMORY).then_some(())
+    });
+}
+
+#[test]
+fn a_device_becomes_readable_when_a_frame_arrives() {
+    let mut wire = Steered::new(XdpMode::Native, 64);
+    let segment = wire.segment(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let Steered { server, ref mut client, .. } = wire;
+    runtime.block_on(async {
+        let mut device = AsyncFd::new(WorkerDevice::new(server, Recorder::default())).expect("registered");
+        for round in 0..3 {
+            let mut once = Some(());
+            client.transmit(1, |frame| {
+                once.take()?;
+                frame[..segment.len()].copy_from_slice(&segment);
+                Some(segment.len())
+            });
+            let mut received = 0;
+            while received == 0 {
+                device.readable().await.expect("readable").clear_ready();
+                device.get_mut().receive(64, |frame| {
+                    assert_eq!(frame, segment);
+                    received += 1;
+                });
+            }
+            assert_eq!(received, 1, "round {round}");
+        }
+    });
+}
+
+/// A table that notes the calls and refuses what it is told to.
+#[derive(Default)]
+struct Recorder {
+    calls: Vec<(&'static str, usize)>,
+    no_room_for: Option<ConnectionKey>,
+    broken: bool,
+}
+
+impl Recorder {
+    fn answer(&mut self, call: &'static str, entries: usize) -> Result<(), XdpError> {
+        self.calls.push((call, entries));
+        if self.broken { Err(XdpError::NoPrivilege { interface: "test0".to_owned() }) } else { Ok(()) }
+    }
+}
+
+impl Table for Recorder {
+    fn insert_batch(
+        &mut self,
+        entries: &[(ConnectionKey, ConnectionValue)],
+        failed: impl FnMut(ConnectionKey),
+    ) -> Result<(), XdpError> {
+        self.no_room_for.into_iter().for_each(failed);
+        self.answer("insert", entries.len())
+    }
+
+    fn update_batch(&mut self, entries: &[(ConnectionKey, ConnectionValue)]) -> Result<(), XdpError> {
+        self.answer("update", entries.len())
+    }
+
+    fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError> {
+        self.answer("delete", keys.len())
+    }
+}
+
+#[test]
+fn the_table_is_called_once_per_kind_of_change_and_not_at_all_without_one() {
+    let wire = wire(1);
+    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), Recorder::default());
+    let [a, b] = [1, 2].map(|port| ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, port)));
+    let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
+    let mut failed = Vec::new();
+    device.commit(&[], &[], |key| failed.push(key));
+    device.remove(&[]);
+    assert_eq!(device.table().calls, []);
+    device.table().no_room_for = Some(b);
+    device.commit(&[entry_a, entry_b], &[entry_a], |key| failed.push(key));
+    device.remove(&[a, b]);
+    assert_eq!(device.table().calls, [("insert", 2), ("update", 1), ("delete", 2)]);
+    assert_eq!((failed.as_slice(), device.table_errors()), ([b].as_slice(), 0));
+}
+
+#[test]
+fn a_table_that_is_broken_fails_every_new_entry_once_and_is_counted() {
+    let wire = wire(1);
+    let table = Recorder { broken: true, ..Recorder::default() };
+    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), table);
+    let [a, b] = [1, 2].map(|port| ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, port)));
+    let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
+    device.table().no_room_for = Some(b);
+    let mut failed = Vec::new();
+    device.commit(&[entry_a, entry_b], &[entry_a], |key| failed.push(key));
+    device.remove(&[a]);
+    assert_eq!((failed, device.table_errors()), (vec![a, b], 3));
 }

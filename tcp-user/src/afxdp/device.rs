@@ -63,6 +63,11 @@ impl<T: Table> WorkerDevice<T> {
         &mut self.socket
     }
 
+    /// The table.
+    pub fn table(&mut self) -> &mut T {
+        &mut self.table
+    }
+
     /// Calls to the table that the kernel refused as a whole; each is logged.
     #[must_use]
     pub fn table_errors(&self) -> u64 {
