@@ -15,7 +15,6 @@ use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
 use tests::net::{CLIENT_V4, Namespace, SERVER_V4, Wire, WireOptions};
 use tests::wait::{DEADLINE, until};
-use tokio::io::unix::AsyncFd;
 use xtcp::afxdp::{Table, WorkerDevice, XskError, XskOptions, XskSocket};
 use xtcp::xdp::{LoadOptions, Program, XdpError, XdpMode, default_pin_path};
 
@@ -288,7 +287,8 @@ fn a_device_becomes_readable_when_a_frame_arrives() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let Steered { server, ref mut client, .. } = wire;
     runtime.block_on(async {
-        let mut device = AsyncFd::new(WorkerDevice::new(server, Recorder::default())).expect("registered");
+        let mut device = WorkerDevice::new(server, Recorder::default());
+        let arrivals = device.arrivals().expect("registered");
         for round in 0..3 {
             let mut once = Some(());
             client.transmit(1, |frame| {
@@ -298,8 +298,8 @@ fn a_device_becomes_readable_when_a_frame_arrives() {
             });
             let mut received = 0;
             while received == 0 {
-                device.readable().await.expect("readable").clear_ready();
-                device.get_mut().receive(64, |frame| {
+                arrivals.wait().await.expect("readable");
+                device.receive(64, |frame| {
                     assert_eq!(frame, segment);
                     received += 1;
                 });

@@ -1,11 +1,13 @@
 //! What a worker turns: one AF_XDP socket and the connection table of the XDP program.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
 
 use super::socket::XskSocket;
+use crate::sys::readiness::Readable;
 use crate::xdp::{self, XdpError};
 
 type Entry = (ConnectionKey, ConnectionValue);
@@ -61,6 +63,15 @@ impl<T: Table> WorkerDevice<T> {
     /// The socket, for statistics and [`XskSocket::has_received`].
     pub fn socket(&mut self) -> &mut XskSocket {
         &mut self.socket
+    }
+
+    /// Tells when frames arrive; call it inside the runtime that will wait. After a wait, and before the next one,
+    /// receive until [`XskSocket::has_received`] says that nothing is left.
+    ///
+    /// # Errors
+    /// When the socket can't be polled.
+    pub fn arrivals(&self) -> io::Result<Readable> {
+        Readable::new(self.socket.as_fd())
     }
 
     /// The table.
@@ -128,7 +139,7 @@ impl<T> AsFd for WorkerDevice<T> {
     }
 }
 
-/// For `tokio::io::unix::AsyncFd`: readable when frames were received.
+/// For other poll loops than tokio's.
 impl<T> AsRawFd for WorkerDevice<T> {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()

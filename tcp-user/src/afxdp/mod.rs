@@ -10,6 +10,7 @@ mod error;
 mod queue;
 mod socket;
 
+pub use crate::sys::readiness::Readable;
 pub use crate::sys::rings::Received;
 pub use device::{Table, WorkerDevice};
 pub use error::XskError;

@@ -5,6 +5,7 @@
 pub(crate) mod bpf;
 pub(crate) mod ethtool;
 pub(crate) mod memory;
+pub(crate) mod readiness;
 pub(crate) mod ring;
 pub(crate) mod rings;
 pub(crate) mod xsk;
