@@ -12,8 +12,6 @@ use crate::packet::{self, Frame, Packet, Segment};
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The connection that it belongs to, would belong to, or is about; `None`: it is not ours.
-    pub key: Option<ConnectionKey>,
     /// What the segment is, if it is ours and well-formed.
     pub class: Option<Class>,
     /// What becomes of it.
@@ -72,7 +70,7 @@ pub enum Sockets {
 /// simulator ask memory.
 pub trait Maps {
     /// The entry of CONFIG; `None`: there is none yet.
-    fn config(&self) -> Option<Config>;
+    fn config(&self) -> Option<&Config>;
     /// Whether frames of this VLAN (VID 1 to 4094) are taken.
     fn accepts_vlan(&self, vid: u16) -> bool;
     /// Whether a segment to this local port may be ours.
@@ -90,40 +88,48 @@ pub trait Maps {
 }
 
 /// Decides what becomes of `frame`.
+///
+/// Unless it passes, `key` then says which connection it belongs to, would belong to, or is about. What `key` held
+/// before does not matter.
 #[inline(always)]
-pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M) -> Decision {
-    match ours(frame, maps) {
+pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Decision {
+    match ours(frame, maps, key) {
         Some(decision) => decision,
-        None => Decision { key: None, class: None, verdict: Verdict::Pass },
+        None => Decision { class: None, verdict: Verdict::Pass },
     }
 }
 
 /// The decision about a frame that is ours; `None`: it is the kernel's.
 #[inline(always)]
-fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M) -> Option<Decision> {
+fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Option<Decision> {
     let config = maps.config()?;
-    let link = packet::link(frame)?;
-    if link.destination != config.mac || (link.vlan != 0 && !maps.accepts_vlan(link.vlan)) {
+    if *packet::destination(frame)? != config.mac {
         return None;
     }
-    match packet::classify(frame, &link)? {
-        Packet::Tcp(segment) => of_segment(&segment, &config, maps),
-        Packet::IcmpError(key) => of_icmp_error(&key, maps),
+    let link = packet::link(frame)?;
+    if link.vlan != 0 && !maps.accepts_vlan(link.vlan) {
+        return None;
+    }
+    key.pad = 0;
+    match packet::classify(frame, &link, key)? {
+        Packet::Tcp(segment) => of_segment(&segment, key, config, maps),
+        Packet::IcmpError => of_icmp_error(key, maps),
     }
 }
 
 #[inline(always)]
-fn of_segment<M: Maps>(segment: &Segment, config: &Config, maps: &M) -> Option<Decision> {
-    if !maps.owns_port(segment.key.local_port) {
+fn of_segment<M: Maps>(segment: &Segment, key: &ConnectionKey, config: &Config, maps: &M) -> Option<Decision> {
+    if !maps.owns_port(key.local_port) {
         return None;
     }
-    let owner = owner(&segment.key, config, maps)?;
+    let owner = owner(key, config, maps)?;
+    let shape = segment.shape();
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
-        Sockets::Here => of_owned(owner, segment.shape),
+        Sockets::Here => of_owned(owner, shape),
     };
-    Some(Decision { key: Some(segment.key), class: segment.shape.ok(), verdict })
+    Some(Decision { class: shape.ok(), verdict })
 }
 
 /// Whose a segment of an owned port is.
@@ -178,7 +184,7 @@ fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> 
         Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp),
         Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
     };
-    Some(Decision { key: Some(*quoted), class: Some(Class::Icmp), verdict })
+    Some(Decision { class: Some(Class::Icmp), verdict })
 }
 
 impl Verdict {
@@ -202,14 +208,19 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::cases::cases;
-    use crate::cases::world::{MemoryMaps, World};
+    use crate::cases::world::MemoryMaps;
+    use crate::cases::{Case, cases};
     use crate::counters::Counters;
+
+    fn decided(case: &Case) -> Decision {
+        let mut key = ConnectionKey::default();
+        decide(case.frame.as_slice(), &MemoryMaps::new(&case.world), &mut key)
+    }
 
     #[test]
     fn every_case_is_decided_as_the_table_says() {
         for case in cases() {
-            let decision = decide(case.frame.as_slice(), &MemoryMaps::new(&case.world));
+            let decision = decided(&case);
             assert_eq!((decision.class, decision.verdict), (case.class, case.verdict), "{}", case.name);
         }
     }
@@ -217,7 +228,7 @@ mod tests {
     #[test]
     fn a_decision_moves_its_outcome_its_class_and_its_reason_and_nothing_else() {
         for case in cases() {
-            let decision = decide(case.frame.as_slice(), &MemoryMaps::new(&case.world));
+            let decision = decided(&case);
             let mut slots = [0; Counters::SLOTS];
             decision.slots().into_iter().flatten().for_each(|slot| slots[slot] += 1);
             let counters = Counters::from_slots(slots);
@@ -258,7 +269,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_decision_panic(frame: Vec<u8>) {
-            decide(frame.as_slice(), &MemoryMaps::new(&World::default()));
+            decided(&Case { frame, ..cases()[0].clone() });
         }
 
         /// Most random frames fail the first check; these are cases with some bytes changed and cut anywhere.
@@ -268,8 +279,8 @@ mod tests {
             damage: Vec<(proptest::sample::Index, u8)>,
             cut: Option<proptest::sample::Index>,
         ) {
-            let case = which.get(&cases()).clone();
-            let mut frame = case.frame;
+            let mut case = which.get(&cases()).clone();
+            let frame = &mut case.frame;
             for (at, byte) in damage.into_iter().filter(|_| !frame.is_empty()).collect::<Vec<_>>() {
                 let at = at.index(frame.len());
                 frame[at] = byte;
@@ -277,7 +288,7 @@ mod tests {
             if let Some(cut) = cut {
                 frame.truncate(cut.index(frame.len() + 1));
             }
-            decide(frame.as_slice(), &MemoryMaps::new(&case.world));
+            decided(&case);
         }
     }
 }

@@ -11,8 +11,10 @@ use crate::State;
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Key of CONNECTIONS, and the name of a connection everywhere: its 4-tuple.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+///
+/// Aligned so that BPF clears and copies it by words and not by a loop over its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C, align(8))]
 pub struct ConnectionKey {
     /// Our address; IPv4 as `::ffff:a.b.c.d`.
     pub local_addr: [u8; 16],

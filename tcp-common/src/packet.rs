@@ -30,11 +30,9 @@ impl Frame for [u8] {
     }
 }
 
-/// The Ethernet header of a frame.
+/// The Ethernet header of a frame, without its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// MAC address that the frame is for.
-    pub destination: [u8; 6],
     /// VID of its VLAN tag; 0 without one.
     pub vlan: u16,
     /// What follows.
@@ -48,17 +46,19 @@ pub struct Link {
 pub enum Packet {
     /// A TCP segment, or the first fragment of one.
     Tcp(Segment),
-    /// An ICMP error that quotes a TCP segment which our side sent on this connection.
-    IcmpError(ConnectionKey),
+    /// An ICMP error that quotes a TCP segment of ours.
+    IcmpError,
 }
 
-/// A TCP segment as the decision sees it.
+/// What of a TCP segment the decision looks at, taken out of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The connection that it would belong to; our side is its destination.
-    pub key: ConnectionKey,
-    /// What it is, or what is wrong with it.
-    pub shape: Result<Class, DropReason>,
+    /// Bytes from the beginning of its header to the end of its packet.
+    length: usize,
+    /// The word of header length and flags; 0 where the frame ends before.
+    word: u16,
+    /// More of its packet comes in other frames.
+    fragment: bool,
 }
 
 const ETHER_TYPE_IPV4: u16 = 0x0800;
@@ -84,40 +84,47 @@ const URG: u8 = 0x20;
 /// Bytes of an ICMP header before the packet that it quotes.
 const ICMP_HEADER: usize = 8;
 
-/// Reads the Ethernet header; `None`: the frame is too short for one.
+/// The MAC address that the frame is for; `None`: the frame is too short for one.
+#[inline(always)]
+pub fn destination<F: Frame + ?Sized>(frame: &F) -> Option<&[u8; 6]> {
+    frame.bytes(0)
+}
+
+/// Reads the rest of the Ethernet header; `None`: the frame is too short for it.
 #[inline(always)]
 pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
     let header = frame.bytes::<14>(0)?;
-    let destination = [header[0], header[1], header[2], header[3], header[4], header[5]];
     let ether_type = u16::from_be_bytes([header[12], header[13]]);
     if ether_type != ETHER_TYPE_VLAN {
-        return Some(Link { destination, vlan: 0, ether_type, end: 14 });
+        return Some(Link { vlan: 0, ether_type, end: 14 });
     }
     let tag = frame.bytes::<4>(14)?;
     let vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
-    Some(Link { destination, vlan, ether_type: u16::from_be_bytes([tag[2], tag[3]]), end: 18 })
+    Some(Link { vlan, ether_type: u16::from_be_bytes([tag[2], tag[3]]), end: 18 })
 }
 
 /// Finds what the frame carries behind `link`; `None`: nothing of ours, or nothing that can be read.
+///
+/// Writes to `key` the connection that a segment would belong to (our side is its destination) or that an ICMP
+/// error is about. It is the caller's because the program hands its address to the map helpers: made here, it
+/// would be built in registers, spilled and copied.
 #[inline(always)]
-pub fn classify<F: Frame + ?Sized>(frame: &F, link: &Link) -> Option<Packet> {
+pub fn classify<F: Frame + ?Sized>(frame: &F, link: &Link, key: &mut ConnectionKey) -> Option<Packet> {
     let network = match link.ether_type {
-        ETHER_TYPE_IPV4 => ipv4(frame, link.end)?,
-        ETHER_TYPE_IPV6 => ipv6(frame, link.end)?,
+        ETHER_TYPE_IPV4 => ipv4(frame, link.end, key)?,
+        ETHER_TYPE_IPV6 => ipv6(frame, link.end, key)?,
         _ => return None,
     };
     match network.protocol {
-        TCP => segment(frame, &network),
-        ICMP if link.ether_type == ETHER_TYPE_IPV4 => quoted_ipv4(frame, &network),
-        ICMPV6 if link.ether_type == ETHER_TYPE_IPV6 => quoted_ipv6(frame, &network),
+        TCP => segment(frame, &network, key),
+        ICMP if link.ether_type == ETHER_TYPE_IPV4 => quoted_ipv4(frame, &network, key),
+        ICMPV6 if link.ether_type == ETHER_TYPE_IPV6 => quoted_ipv6(frame, &network, key),
         _ => None,
     }
 }
 
-/// An IP packet without the headers of its layer.
+/// An IP packet without the headers of its layer; its addresses are in the key.
 struct Network {
-    source: [u8; 16],
-    destination: [u8; 16],
     protocol: u8,
     /// Where the payload begins.
     payload: usize,
@@ -128,7 +135,7 @@ struct Network {
 }
 
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Network> {
+fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize, key: &mut ConnectionKey) -> Option<Network> {
     let header = frame.bytes::<20>(at)?;
     let header_length = usize::from(header[0] & 0x0f) * 4;
     let end = at + usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -138,32 +145,22 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Network> {
     if header[0] >> 4 != 4 || header_length < 20 || end < payload || end > frame.length() || fragment_offset != 0 {
         return None;
     }
-    Some(Network {
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
-        protocol: header[9],
-        payload,
-        end,
-        fragment: more_fragments,
-    })
+    key.local_addr = mapped(part(header, 16)?);
+    key.remote_addr = mapped(part(header, 12)?);
+    Some(Network { protocol: header[9], payload, end, fragment: more_fragments })
 }
 
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Network> {
+fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize, key: &mut ConnectionKey) -> Option<Network> {
     let header = frame.bytes::<40>(at)?;
     let end = at + 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
     if header[0] >> 4 != 6 || end > frame.length() {
         return None;
     }
     let extensions = extensions(frame, header[6], at + 40)?;
-    Some(Network {
-        source: *frame.bytes(at + 8)?,
-        destination: *frame.bytes(at + 24)?,
-        protocol: extensions.next,
-        payload: extensions.end,
-        end,
-        fragment: extensions.fragment,
-    })
+    key.local_addr = *part(header, 24)?;
+    key.remote_addr = *part(header, 8)?;
+    Some(Network { protocol: extensions.next, payload: extensions.end, end, fragment: extensions.fragment })
 }
 
 /// Where a chain of IPv6 extension headers ends.
@@ -207,35 +204,36 @@ fn extension_length(kind: u8, header: &[u8; 4]) -> Option<usize> {
     }
 }
 
+/// Everything that is needed of the header is read here: once no pointer into the frame is left, the verifier need
+/// not follow what comes next for each way of getting here.
 #[inline(always)]
-fn segment<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+fn segment<F: Frame + ?Sized>(frame: &F, network: &Network, key: &mut ConnectionKey) -> Option<Packet> {
     if network.payload + 4 > network.end {
         return None;
     }
-    let ports = frame.bytes::<4>(network.payload)?;
-    let key = ConnectionKey {
-        local_addr: network.destination,
-        remote_addr: network.source,
-        local_port: u16::from_be_bytes([ports[2], ports[3]]),
-        remote_port: u16::from_be_bytes([ports[0], ports[1]]),
-        pad: 0,
+    let (ports, word) = match frame.bytes::<20>(network.payload) {
+        Some(header) => (part(header, 0)?, [header[12], header[13]]),
+        None => (frame.bytes::<4>(network.payload)?, [0, 0]),
     };
-    Some(Packet::Tcp(Segment { key, shape: shape(frame, network) }))
+    key.local_port = u16::from_be_bytes([ports[2], ports[3]]);
+    key.remote_port = u16::from_be_bytes([ports[0], ports[1]]);
+    let length = network.end - network.payload;
+    Some(Packet::Tcp(Segment { length, word: u16::from_be_bytes(word), fragment: network.fragment }))
 }
 
-/// What a segment is by its fixed header, or why it is none.
-#[inline(always)]
-fn shape<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Class, DropReason> {
-    if network.fragment {
-        return Err(DropReason::Fragment);
+impl Segment {
+    /// What the segment is by its fixed header, or what is wrong with it.
+    #[inline(always)]
+    pub fn shape(&self) -> Result<Class, DropReason> {
+        if self.fragment {
+            return Err(DropReason::Fragment);
+        }
+        let header_length = usize::from(self.word >> 12) * 4;
+        if header_length < 20 || header_length > self.length {
+            return Err(DropReason::HeaderLength);
+        }
+        class(self.word as u8, header_length < self.length)
     }
-    let Some(header) = frame.bytes::<20>(network.payload) else { return Err(DropReason::HeaderLength) };
-    let header_length = usize::from(header[12] >> 4) * 4;
-    let data = network.payload + header_length;
-    if header_length < 20 || data > network.end {
-        return Err(DropReason::HeaderLength);
-    }
-    class(header[13], data < network.end)
 }
 
 /// What the flags say; combinations that no TCP sends are refused.
@@ -258,10 +256,9 @@ fn class(flags: u8, has_data: bool) -> Result<Class, DropReason> {
     }
 }
 
-/// The connection that an ICMP error is about: types 3, 11 and 12 (RFC 792). Quotes with IPv4 options are
-/// not ours: we send none.
+/// An ICMP error: types 3, 11 and 12 (RFC 792). Quotes with IPv4 options are not ours: we send none.
 #[inline(always)]
-fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network, key: &mut ConnectionKey) -> Option<Packet> {
     let kind = frame.bytes::<ICMP_HEADER>(network.payload)?[0];
     let quote = network.payload + ICMP_HEADER;
     if !matches!(kind, 3 | 11 | 12) || network.fragment || quote + 24 > network.end {
@@ -272,44 +269,49 @@ fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet
     if header[0] != 0x45 || header[9] != TCP || fragment_offset != 0 {
         return None;
     }
-    let local_addr = mapped([header[12], header[13], header[14], header[15]]);
-    let remote_addr = mapped([header[16], header[17], header[18], header[19]]);
-    quoted(network, local_addr, remote_addr, [header[20], header[21], header[22], header[23]])
+    quoted(mapped(part(header, 12)?), mapped(part(header, 16)?), part(header, 20)?, key)
 }
 
-/// The connection that an ICMPv6 error is about: types 1 to 4 (RFC 4443). Quotes with extension headers
-/// are not ours: we send none.
+/// An ICMPv6 error: types 1 to 4 (RFC 4443). Quotes with extension headers are not ours: we send none.
 #[inline(always)]
-fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, network: &Network) -> Option<Packet> {
+fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, network: &Network, key: &mut ConnectionKey) -> Option<Packet> {
     let kind = frame.bytes::<ICMP_HEADER>(network.payload)?[0];
     let quote = network.payload + ICMP_HEADER;
     if !matches!(kind, 1..=4) || network.fragment || quote + 44 > network.end {
         return None;
     }
-    let header = frame.bytes::<8>(quote)?;
+    let header = frame.bytes::<44>(quote)?;
     if header[0] >> 4 != 6 || header[6] != TCP {
         return None;
     }
-    quoted(network, *frame.bytes(quote + 8)?, *frame.bytes(quote + 24)?, *frame.bytes(quote + 40)?)
+    quoted(*part(header, 8)?, *part(header, 24)?, part(header, 40)?, key)
 }
 
 /// A quote is of a segment that we sent, so the error must have come back to its source.
 #[inline(always)]
-fn quoted(network: &Network, local_addr: [u8; 16], remote_addr: [u8; 16], ports: [u8; 4]) -> Option<Packet> {
-    if network.destination != local_addr {
+fn quoted(source: [u8; 16], destination: [u8; 16], ports: &[u8; 4], key: &mut ConnectionKey) -> Option<Packet> {
+    if source != key.local_addr {
         return None;
     }
-    Some(Packet::IcmpError(ConnectionKey {
-        local_addr,
-        remote_addr,
-        local_port: u16::from_be_bytes([ports[0], ports[1]]),
-        remote_port: u16::from_be_bytes([ports[2], ports[3]]),
-        pad: 0,
-    }))
+    key.remote_addr = destination;
+    key.local_port = u16::from_be_bytes([ports[0], ports[1]]);
+    key.remote_port = u16::from_be_bytes([ports[2], ports[3]]);
+    Some(Packet::IcmpError)
+}
+
+/// The `N` bytes at `at` of a header; `None` never happens where both are constants.
+///
+/// Not read from the frame again: the compiler would see that the bounds are checked already, the verifier not.
+#[inline(always)]
+fn part<const N: usize, const M: usize>(header: &[u8; M], at: usize) -> Option<&[u8; N]> {
+    header.get(at..)?.first_chunk()
 }
 
 /// An IPv4 address as maps hold it.
 #[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+fn mapped(octets: &[u8; 4]) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[10..12].fill(0xff);
+    address[12..].copy_from_slice(octets);
+    address
 }

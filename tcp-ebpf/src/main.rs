@@ -10,6 +10,7 @@ mod maps;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use tcp_common::ConnectionKey;
 use tcp_common::decide::{Decision, Verdict, decide};
 use tcp_common::packet::Frame;
 
@@ -20,20 +21,19 @@ use crate::maps::KernelMaps;
 fn xtcp(context: XdpContext) -> u32 {
     let maps = KernelMaps { queue: context.rx_queue_index() };
     let frame = ReceivedFrame { data: context.data(), end: context.data_end() };
-    let decision = decide(&frame, &maps);
+    let mut key = ConnectionKey::default();
+    let decision = decide(&frame, &maps, &mut key);
     maps.count(&decision);
-    carry_out(&decision, &maps)
+    carry_out(&decision, &maps, &key)
 }
 
 #[inline(always)]
-fn carry_out(decision: &Decision, maps: &KernelMaps) -> u32 {
+fn carry_out(decision: &Decision, maps: &KernelMaps, key: &ConnectionKey) -> u32 {
     match decision.verdict {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Steer(_) => maps.steer(),
         Verdict::Drop(reason) => {
-            if let Some(key) = &decision.key {
-                log::drop(reason, key);
-            }
+            log::drop(reason, key);
             xdp_action::XDP_DROP
         }
     }

@@ -7,7 +7,8 @@ use core::hint::black_box;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::cty::{c_long, c_void};
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use tcp_common::counters::Counters;
 use tcp_common::decide::{Decision, Maps, Sockets};
@@ -57,8 +58,8 @@ pub struct KernelMaps {
 
 impl Maps for KernelMaps {
     #[inline(always)]
-    fn config(&self) -> Option<Config> {
-        CONFIG.get(0).copied()
+    fn config(&self) -> Option<&Config> {
+        CONFIG.get(0)
     }
 
     #[inline(always)]
@@ -136,10 +137,25 @@ fn increment(slots: *mut u64, slot: usize) {
     }
 }
 
-/// Whether any queue has a socket. Not inlined: only a frame that found none on its own queue asks.
-#[inline(never)]
+/// Whether any queue has a socket.
+///
+/// By `bpf_loop`, because the verifier follows a loop of ours through every turn, again for each way of getting here.
 fn any_socket() -> bool {
-    (0..MAX_QUEUES).any(|queue| XSKS.get(queue).is_some())
+    let mut found = false;
+    let found_at = (&raw mut found).cast();
+    // SAFETY: the callback has the type that the helper calls, and `found` outlives the call.
+    unsafe { bpf_loop(MAX_QUEUES, look_for_socket as *mut c_void, found_at, 0) };
+    found
+}
+
+/// One turn: stops when `queue` has a socket.
+unsafe extern "C" fn look_for_socket(queue: u64, found: *mut bool) -> c_long {
+    let here = XSKS.get(queue as u32).is_some();
+    if here {
+        // SAFETY: `any_socket` passed the address of its variable.
+        unsafe { found.write(true) };
+    }
+    c_long::from(here)
 }
 
 #[inline(always)]

@@ -26,7 +26,7 @@ const XDP_REDIRECT: u32 = 4;
 const SHORTEST_FRAME: usize = 14;
 
 /// Runs of one frame where a figure is wanted.
-const REPEATS: u32 = 1_000_000;
+const REPEATS: u32 = 100_000;
 
 #[test]
 fn the_loaded_program_decides_every_case_as_the_table_says() {
@@ -96,11 +96,15 @@ fn the_size_of_the_program_and_its_speed_are_printed() {
     bench.register(Sockets::Here);
     bench.enter(&World::default());
     let size = bench.size();
-    println!("XDP program: {} instructions, {} bytes of stack", size.instructions, size.stack_bytes);
+    println!(
+        "XDP program: {} instructions, {} bytes of stack; {} instructions followed by the verifier",
+        size.instructions, size.stack_bytes, size.verified
+    );
     assert!(size.instructions > 0 && size.stack_bytes <= 512, "{size:?}");
 
     let unowned = SegmentFrame::v4(22, "A").build();
     let cases = [
+        ("for another MAC address", SegmentFrame::v4(7, "A").build_with(|frame| frame[0] = 4), XDP_PASS),
         ("unowned", unowned, XDP_PASS),
         ("steered, of a connection", SegmentFrame::v4(7, "A").build(), XDP_REDIRECT),
         ("steered, of an IPv6 connection", SegmentFrame::v6(7, "A").build(), XDP_REDIRECT),
@@ -109,7 +113,8 @@ fn the_size_of_the_program_and_its_speed_are_printed() {
         ("dropped, malformed", SegmentFrame::v4(7, "").stray().build(), XDP_DROP),
     ];
     for (name, frame, expected) in cases {
-        let (action, nanoseconds) = bench.run(&frame, REPEATS);
+        let runs: Vec<_> = (0..30).map(|_| bench.run(&frame, REPEATS)).collect();
+        let (action, nanoseconds) = runs.into_iter().min_by_key(|(_, nanoseconds)| *nanoseconds).unwrap();
         println!("{name}: {nanoseconds} ns");
         assert_eq!(action, expected, "{name}");
     }
@@ -202,9 +207,10 @@ impl Bench {
     }
 
     fn size(&mut self) -> Size {
-        let id = self.program.xdp().unwrap().info().unwrap().id();
-        let listing = self.bpftool(&format!("prog dump xlated id {id}"));
-        Size { instructions: instructions(&listing), stack_bytes: stack_bytes(&listing) }
+        let info = self.program.xdp().unwrap().info().unwrap();
+        let listing = self.bpftool(&format!("prog dump xlated id {}", info.id()));
+        let verified = info.verified_instruction_count().unwrap();
+        Size { instructions: instructions(&listing), stack_bytes: stack_bytes(&listing), verified }
     }
 }
 
@@ -212,6 +218,7 @@ impl Bench {
 struct Size {
     instructions: usize,
     stack_bytes: u64,
+    verified: u32,
 }
 
 /// Instructions of a listing of `bpftool prog dump xlated`: lines that begin with their number.

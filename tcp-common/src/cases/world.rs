@@ -88,6 +88,7 @@ pub fn connection_v6() -> ConnectionKey {
 #[derive(Debug)]
 pub struct MemoryMaps<'a> {
     world: &'a World,
+    config: Config,
     icmp_limit: RefCell<RateLimit>,
 }
 
@@ -97,21 +98,22 @@ impl<'a> MemoryMaps<'a> {
     pub fn new(world: &'a World) -> Self {
         let mut limit = RateLimit::default();
         while world.icmp_exhausted && limit.admit(Self::NOW_NS, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST) {}
-        MemoryMaps { world, icmp_limit: RefCell::new(limit) }
+        let config = Config {
+            layout_version: LAYOUT_VERSION,
+            mac: OUR_MAC,
+            ephemeral_first: *world.ephemeral.start(),
+            ephemeral_last: *world.ephemeral.end(),
+            ..Config::default()
+        };
+        MemoryMaps { world, config, icmp_limit: RefCell::new(limit) }
     }
 
     const NOW_NS: u64 = 1_000_000_000;
 }
 
 impl Maps for MemoryMaps<'_> {
-    fn config(&self) -> Option<Config> {
-        Some(Config {
-            layout_version: LAYOUT_VERSION,
-            mac: OUR_MAC,
-            ephemeral_first: *self.world.ephemeral.start(),
-            ephemeral_last: *self.world.ephemeral.end(),
-            ..Config::default()
-        })
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
     }
 
     fn accepts_vlan(&self, vid: u16) -> bool {
