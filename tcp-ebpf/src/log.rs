@@ -11,9 +11,15 @@ use crate::maps::now_ns;
 /// Quiet after a line, for each reason, ns.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// When the last line of each reason was written.
+/// The last line of a reason.
+#[repr(C)]
+struct Last {
+    at_ns: u64,
+    reason: u64,
+}
+
 #[btf_map]
-static LAST_LOGGED: Array<u64, { DropReason::ALL.len() }> = Array::new();
+static LAST_LOGGED: Array<Last, { DropReason::ALL.len() }> = Array::new();
 
 /// Writes a line if the last of this reason is a second old. Two CPUs that drop in the same instant may both
 /// write one.
@@ -21,18 +27,22 @@ static LAST_LOGGED: Array<u64, { DropReason::ALL.len() }> = Array::new();
 pub fn drop(reason: DropReason, key: &ConnectionKey) {
     let Some(last) = LAST_LOGGED.get_ptr_mut(reason as u32) else { return };
     let now = now_ns();
-    // SAFETY: an aligned word of a map entry, which stays where it is.
-    if now < unsafe { last.read_volatile() } + INTERVAL_NS {
-        return;
+    // SAFETY: aligned words of a map entry, which stays where it is.
+    unsafe {
+        if now < (&raw const (*last).at_ns).read_volatile() + INTERVAL_NS {
+            return;
+        }
+        (&raw mut (*last).at_ns).write_volatile(now);
+        // Out of the map and back the verifier takes it for any number, and follows `write` once instead of once
+        // for each reason.
+        (&raw mut (*last).reason).write_volatile(reason as u64);
+        write((&raw const (*last).reason).read_volatile() as usize, key);
     }
-    // SAFETY: as above.
-    unsafe { last.write_volatile(now) };
-    write(reason, key);
 }
 
 /// Not inlined: a line costs more instructions than the whole decision.
 #[inline(never)]
-fn write(reason: DropReason, key: &ConnectionKey) {
+fn write(reason: usize, key: &ConnectionKey) {
     info!(
         (),
         "dropped {:i} {} > {:i} {}: {}",
@@ -63,9 +73,8 @@ static NAMES: [[u8; NAME_LENGTH]; DropReason::ALL.len()] = {
 };
 
 #[inline(always)]
-fn name(reason: DropReason) -> &'static str {
-    // As for counters: without this the check that the verifier wants to see is left out.
-    match NAMES.get(core::hint::black_box(reason as usize)) {
+fn name(reason: usize) -> &'static str {
+    match NAMES.get(reason) {
         // SAFETY: names are ASCII.
         Some(name) => unsafe { core::str::from_utf8_unchecked(name) },
         None => "",
