@@ -73,20 +73,20 @@ impl Connection {
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
         let size = u32::from(self.segment_size(cx));
         if self.recovery.head_due() {
-            return Some(Plan::Stream(self.piece(self.send.una, size.min(self.send.window.max(1)), false)));
+            return Some(Plan::Stream(self.piece(self.send.una, self.send.window.max(1), size, false)));
         }
         let probe = self.probe_due == Some(Probe::Window);
-        let room = if probe { self.send.window.clamp(1, size) } else { self.room().min(size) };
-        let piece = self.piece(self.recovery.cursor(), room, probe);
+        let room = if probe { self.send.window.max(1) } else { self.room() };
+        let piece = self.piece(self.recovery.cursor(), room, size, probe);
         let goes = piece.end() != piece.seq && (probe || self.stream_may_go(&piece, size));
         goes.then_some(Plan::Stream(piece))
     }
 
-    /// The piece of at most `room` octets of sequence space from `seq` on.
-    fn piece(&self, seq: SeqNum, room: u32, probe: bool) -> Piece {
+    /// The piece of at most `room` octets of sequence space and `size` bytes from `seq` on.
+    fn piece(&self, seq: SeqNum, room: u32, size: u32, probe: bool) -> Piece {
         let end = self.send.data_end();
         let left = end.distance_from(seq).max(0) as u32;
-        let length = left.min(room);
+        let length = left.min(room).min(size);
         // A FIN rides on the last data (or alone), if the room holds its octet too.
         let fin = self.fin_is_wanted() && length == left && seq.at_or_before(end) && length < room;
         Piece { seq, length, fin, probe }
