@@ -356,8 +356,12 @@ impl Connection {
 
     /// Eighth, check the FIN bit. A FIN behind a gap is remembered until the gap is filled.
     pub(super) fn take_fin(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        if segment.fin() && self.recv.fin.is_none() && self.state.may_receive() {
-            self.recv.fin = Some(segment.end() - 1);
+        if segment.fin() && self.state.may_receive() {
+            self.recv.fin.get_or_insert(segment.end() - 1);
+            // Like any segment behind a gap, it tells the peer of the gap; text in it has done so already.
+            if segment.payload.is_empty() && segment.seq != self.recv.next {
+                self.recv.owe_duplicate();
+            }
         }
         if self.recv.fin != Some(self.recv.next) {
             return;
