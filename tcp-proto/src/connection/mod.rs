@@ -176,14 +176,24 @@ impl Connection {
         }
     }
 
-    /// Ends the connection and, if the peer knows of it, tells it by a RST (RFC 9293 section 3.10.5).
+    /// Ends the connection and, if the peer waits for more from us, tells it by a RST.
     pub(crate) fn abort(&mut self, cx: &mut Context<'_>, cause: Cause, reason: CloseReason) {
-        if !matches!(self.state, State::CLOSED | State::LISTEN | State::SYN_SENT | State::TIME_WAIT) {
+        if self.peer_is_to_be_reset() {
             let reset = self.reset_segment(cx);
             cx.shared.replies.push_back(reset);
             self.counters.segments_out += 1;
         }
         self.end(cx, cause, reason);
+    }
+
+    /// RFC 9293 section 3.10.5. Its CLOSING and LAST-ACK begin when the FIN is sent; ours begin when it is queued,
+    /// and until it leaves the peer waits for data. It must also learn of its own data that nobody reads (SHLD-3).
+    fn peer_is_to_be_reset(&self) -> bool {
+        match self.state {
+            State::CLOSED | State::LISTEN | State::SYN_SENT | State::TIME_WAIT => false,
+            State::CLOSING | State::LAST_ACK => !self.send.fin_sent || self.recv.readable() > 0,
+            _ => true,
+        }
     }
 
     /// The application's memory of the connection is gone: everything it may still own goes back.

@@ -65,11 +65,11 @@ impl Connection {
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
         self.held = false;
         let unread = self.recv.readable() > 0;
-        self.recv.discard(&mut cx.shared.pool);
         let at_once = self.config.linger.is_some_and(|linger| linger.is_zero());
         if (unread || at_once) && self.state != State::TIME_WAIT {
             return self.abort(cx, Cause::Abort, CloseReason::Aborted);
         }
+        self.recv.discard(&mut cx.shared.pool);
         self.shutdown_write(cx);
         self.orphaned(cx);
     }
