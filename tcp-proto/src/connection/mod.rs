@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     probes: u8,
     probe_due: Option<Probe>,
     nodelay: bool,
+    /// Whether the application closed in SYN_RCVD: the close follows once our SYN is acknowledged.
+    close_waits: bool,
     counters: Counters,
     /// When the next challenge or out-of-window ACK may leave.
     next_challenge: Instant,
@@ -123,6 +125,7 @@ impl Connection {
             probes: 0,
             probe_due: None,
             nodelay: config.nodelay,
+            close_waits: false,
             counters: Counters::default(),
             next_challenge: now,
             created: now,
@@ -154,8 +157,11 @@ impl Connection {
     fn on_established(&mut self, cx: &mut Context<'_>) {
         self.timers.stop(Timer::Establish);
         self.restart_keepalive(cx);
-        if self.origin == Origin::Active {
+        if self.origin == Origin::Active && self.held {
             cx.event(Event::Connected(cx.id));
+        }
+        if self.close_waits {
+            self.advance(cx, Cause::Close);
         }
     }
 

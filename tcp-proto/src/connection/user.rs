@@ -10,7 +10,7 @@ use crate::timers::Timer;
 impl Connection {
     /// Whether the application may queue bytes, now or when there is room.
     pub(crate) fn may_send(&self) -> bool {
-        self.state.may_send()
+        self.state.may_send() && !self.close_waits
     }
 
     /// Bytes the send buffer takes now.
@@ -52,12 +52,14 @@ impl Connection {
         }
     }
 
-    /// CLOSE of the sending side: the FIN follows what is queued.
+    /// CLOSE of the sending side: the FIN follows what is queued. In SYN_RCVD it waits until our SYN is
+    /// acknowledged, as RFC 9293 section 3.10.4 lets it: until then the SYN may have to be repeated.
     pub(crate) fn shutdown_write(&mut self, cx: &mut Context<'_>) {
-        if self.state == State::SYN_SENT {
-            return self.end(cx, Cause::Close, CloseReason::Aborted);
+        match self.state {
+            State::SYN_SENT => self.end(cx, Cause::Close, CloseReason::Aborted),
+            State::SYN_RCVD => self.close_waits = true,
+            _ => self.advance(cx, Cause::Close),
         }
-        self.advance(cx, Cause::Close);
     }
 
     /// CLOSE of both sides: the application is gone. Data that it left unread are lost, and the peer must
@@ -78,7 +80,7 @@ impl Connection {
     fn orphaned(&mut self, cx: &Context<'_>) {
         match (self.state, self.config.linger) {
             (State::FIN_WAIT_2, _) => self.arm(cx, Timer::FinWait2, self.config.fin_wait2_timeout),
-            (State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK, Some(linger)) => {
+            (State::SYN_RCVD | State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK, Some(linger)) => {
                 self.arm(cx, Timer::UserTimeout, linger);
             }
             _ => {}
