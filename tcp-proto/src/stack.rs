@@ -209,11 +209,13 @@ impl Stack {
 
     /// Stops listening; half-open and unaccepted connections are reset, accepted ones live on.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
-        if self.listeners.remove(listener).is_none() {
-            return;
-        }
+        let Some(closed) = self.listeners.remove(listener) else { return };
         self.counts[State::LISTEN as usize] -= 1;
-        self.abort_if(now, |connection| connection.origin == Origin::Passive(listener) && !connection.held);
+        for waiting in closed.accept_queue {
+            self.abort(now, waiting.index);
+        }
+        let half_open = |c: &Connection| c.origin == Origin::Passive(listener) && c.state == State::SYN_RCVD;
+        self.abort_if(now, half_open);
     }
 
     /// Takes the oldest established connection off a listener's accept queue.
@@ -590,11 +592,15 @@ impl Stack {
     fn abort_if(&mut self, now: Instant, condition: impl Fn(&Connection) -> bool) {
         for index in 0..self.entries.end() {
             if self.entries.get(index).is_some_and(|entry| condition(&entry.connection)) {
-                self.act(now, index, |connection, cx| {
-                    connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
-                });
+                self.abort(now, index);
             }
         }
+    }
+
+    fn abort(&mut self, now: Instant, index: u32) {
+        self.act(now, index, |connection, cx| {
+            connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
+        });
     }
 }
 
