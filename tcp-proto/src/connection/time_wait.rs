@@ -32,15 +32,17 @@ impl Connection {
     }
 
     /// Whether a SYN may start the next connection with this 4-tuple although this one is in TIME-WAIT: its
-    /// timestamp, or without timestamps its sequence number, lies after everything of this connection.
+    /// timestamp, or without timestamps its sequence number, lies after everything of this connection; or it has
+    /// timestamps that this one had not (RFC 6191 section 2).
     pub(crate) fn may_be_succeeded_by(&self, syn: &Segment<'_>) -> bool {
         if self.state != State::TIME_WAIT || !self.config.time_wait_reuse {
             return false;
         }
-        match (self.recv.timestamps(), syn.options.timestamps) {
+        match (self.recv.timestamps(), syn.options.timestamps.filter(|_| self.config.timestamps)) {
             (Some(recent), Some(timestamps)) if timestamps.value != recent => {
                 (timestamps.value.wrapping_sub(recent) as i32) > 0
             }
+            (None, Some(_)) => true,
             _ => syn.seq.after(self.recv.next),
         }
     }
