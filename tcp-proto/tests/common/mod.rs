@@ -13,6 +13,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of the harness")]
 
+pub mod reach;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
