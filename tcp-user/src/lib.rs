@@ -3,7 +3,13 @@
 
 pub mod afxdp;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod net;
+pub mod services;
+pub mod stats;
+pub mod stream;
+pub mod worker;
 pub mod xdp;
 
 #[expect(

@@ -1,0 +1,253 @@
+//! The daemon's main thread: starts everything in the right order, keeps it true (addresses, heartbeat,
+//! log), answers the control socket, and stops everything in the right order.
+//!
+//! Start: ports, maps and program, sockets, workers, attach. Stop: detach, workers with their sockets, pins.
+
+mod context;
+mod error;
+mod start;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::config::Config;
+use crate::control::{ControlSocket, server};
+use crate::net::{AddressWatch, Network};
+use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
+use crate::xdp::{Program, ProgramLog};
+use context::Context;
+use error::{list, system};
+
+pub use error::DaemonError;
+pub use start::{load, unload};
+
+/// How often the program is told that the daemon lives; it believes so for 3 s.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long resets may take to be sent when connections are aborted.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs until a signal ends it; `ready` is called once it serves. Call it inside a single-threaded runtime.
+///
+/// # Errors
+/// What prevented the start or ended the daemon otherwise than by a drain.
+pub async fn run(config: Config, ready: impl FnOnce()) -> Result<(), DaemonError> {
+    LocalSet::new().run_until(start_and_serve(config, ready)).await
+}
+
+async fn start_and_serve(config: Config, ready: impl FnOnce()) -> Result<(), DaemonError> {
+    // Before anything that they would have to undo.
+    let mut signals = Signals::install().map_err(system("install signal handlers"))?;
+    let mut daemon = tokio::select! {
+        started = Running::start(config) => started?,
+        () = signals.next() => return Ok(()),
+    };
+    ready();
+    let outcome = daemon.serve_until_signal(&mut signals).await;
+    let outcome = match outcome {
+        Ok(()) => daemon.drain(&mut signals).await,
+        failed => failed,
+    };
+    daemon.stop().await;
+    outcome
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A daemon that serves.
+struct Running {
+    config: Config,
+    control: ControlSocket,
+    program: Rc<RefCell<Program>>,
+    log: AsyncFd<Log>,
+    addresses: AddressWatch,
+    workers: Vec<Worker>,
+    context: Rc<Context>,
+    /// The kernel's sockets that hold the listeners' ports.
+    _ports: Vec<OwnedFd>,
+}
+
+impl Running {
+    async fn start(config: Config) -> Result<Running, DaemonError> {
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        start::check_privileges()?;
+        let network = Network::open()?;
+        let interface = network.interface(&config.interface).await?;
+        start::check_interface(&interface)?;
+        let mut watch = network.watch_addresses(&interface)?;
+        let addresses = watch.changed().await?;
+        start::check_listen_addresses(&config, &addresses)?;
+        start::check_ephemeral_ports(&config)?;
+        let ports = start::reserve_ports(&config.listeners)?;
+        let control = ControlSocket::bind(&config.control_socket, config.control_group.as_deref())?;
+        let mut program = start::open_program(&config, &interface, &addresses)?;
+        let log = program.take_log()?;
+        let workers = start::start_workers(&config, &interface, &mut program).await?;
+        start::report_attached(&interface, program.attach()?);
+        program.heartbeat(worker::now().as_nanos())?;
+        let program = Rc::new(RefCell::new(program));
+        let context = Rc::new(Context {
+            workers: workers.iter().map(Worker::commands).collect(),
+            program: Rc::clone(&program),
+            network,
+            interface,
+            tcp: config.tcp.clone(),
+        });
+        let log = AsyncFd::with_interest(Log(log), Interest::READABLE).map_err(system("watch the program's log"))?;
+        Ok(Running { config, control, program, log, addresses: watch, workers, context, _ports: ports })
+    }
+
+    /// Serves until a signal comes (`Ok`) or something fails.
+    async fn serve_until_signal(&mut self, signals: &mut Signals) -> Result<(), DaemonError> {
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            failed = self.serve() => failed,
+        }
+    }
+
+    /// Everything that goes on until the end; returns only when something fails.
+    async fn serve(&mut self) -> Result<(), DaemonError> {
+        let Running { control, program, log, addresses, workers, context, .. } = self;
+        let worker_ended = async { Err::<(), _>(first_end(workers).await.into()) };
+        let control =
+            async { server::serve(control, Rc::clone(context)).await.map_err(system("serve the control socket")) };
+        tokio::try_join!(
+            worker_ended,
+            control,
+            heartbeat(program, &context.workers),
+            follow_addresses(program, addresses),
+            forward_log(log),
+        )
+        .map(|_| ())
+    }
+
+    /// Stops accepting and waits for connections to end, for `drain_timeout` at most or until a signal.
+    async fn drain(&mut self, signals: &mut Signals) -> Result<(), DaemonError> {
+        let patience = self.config.drain_timeout;
+        tracing::info!("draining for at most {}", humantime::format_duration(patience));
+        if let Err(error) = self.program.borrow_mut().set_listeners(&[]) {
+            tracing::warn!(%error, "can't take the listeners from the program");
+        }
+        let handles = self.context.workers.clone();
+        let drained = async {
+            for worker in &handles {
+                worker.ask(Command::Drain).await?;
+            }
+            Ok::<_, WorkerError>(())
+        };
+        let outcome = tokio::select! {
+            drained = drained => return drained.map_err(Into::into),
+            failed = self.serve() => failed,
+            () = signals.next() => Err(DaemonError::Aborted),
+            () = tokio::time::sleep(patience) => {
+                tracing::warn!("connections are left after drain_timeout: they are reset");
+                Ok(())
+            }
+        };
+        abort(&handles).await;
+        outcome
+    }
+
+    /// The end: what was started last is stopped first.
+    async fn stop(self) {
+        let Running { control, program, log, workers, context, .. } = self;
+        if let Err(error) = program.borrow_mut().detach() {
+            tracing::warn!(%error, "can't detach the XDP program");
+        }
+        drop(log);
+        drop(context);
+        for worker in workers {
+            worker.stop().await;
+        }
+        drop(program);
+        drop(control);
+    }
+}
+
+/// Why the first worker to end has ended.
+async fn first_end(workers: &mut [Worker]) -> WorkerError {
+    let mut ends: Vec<_> = workers.iter_mut().map(|worker| Box::pin(worker.ended())).collect();
+    std::future::poll_fn(|cx| {
+        let ready = ends.iter_mut().find_map(|end| match end.as_mut().poll(cx) {
+            std::task::Poll::Ready(error) => Some(error),
+            std::task::Poll::Pending => None,
+        });
+        ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+    })
+    .await
+}
+
+/// Tells the program that the daemon lives, as long as every worker answers.
+async fn heartbeat(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Result<(), DaemonError> {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        for worker in workers {
+            worker.ask(Command::Ping).await?;
+        }
+        program.borrow_mut().heartbeat(worker::now().as_nanos())?;
+    }
+}
+
+/// Keeps wildcard listeners true to the interface's addresses.
+async fn follow_addresses(program: &RefCell<Program>, watch: &mut AddressWatch) -> Result<(), DaemonError> {
+    loop {
+        let addresses = watch.changed().await?;
+        tracing::info!("addresses are now: {}", list(&addresses));
+        program.borrow_mut().set_addresses(&addresses)?;
+    }
+}
+
+async fn forward_log(log: &mut AsyncFd<Log>) -> Result<(), DaemonError> {
+    loop {
+        let mut readable = log.readable_mut().await.map_err(system("wait for the program's log"))?;
+        readable.clear_ready();
+        readable.get_inner_mut().0.flush();
+    }
+}
+
+/// Resets every connection, as far as the workers get to it in time.
+async fn abort(workers: &[WorkerHandle]) {
+    let aborted = async {
+        for worker in workers {
+            // One that has ended has no connections any more.
+            let _ = worker.ask(Command::Abort).await;
+        }
+    };
+    if tokio::time::timeout(ABORT_TIMEOUT, aborted).await.is_err() {
+        tracing::warn!("not all connections could be reset in time");
+    }
+}
+
+/// The program's log as tokio can wait for it.
+struct Log(ProgramLog);
+
+impl AsRawFd for Log {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,181 @@
+//! What a daemon checks, reserves and makes before it serves.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::thread::{CapabilitySet, capabilities};
+use tcp_proto::StackConfig;
+
+use super::error::{DaemonError, system};
+use crate::afxdp::{WorkerDevice, XskOptions, XskSocket};
+use crate::config::{Config, Listener, RxChecksum, XdpMode};
+use crate::net::{self, Interface, Network};
+use crate::worker::{ListenerOptions, Worker, WorkerOptions};
+use crate::xdp::{self, AttachedMode, LoadOptions, Program};
+
+/// Smallest MTU that IPv4 hosts must take (RFC 791) and the stack works with.
+pub(super) const MIN_MTU: u32 = 576;
+
+pub(super) fn check_privileges() -> Result<(), DaemonError> {
+    let held = capabilities(None).map_err(|error| system("ask for capabilities")(error.into()))?;
+    let needed = [
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    ];
+    // CAP_SYS_ADMIN stands for the two younger ones.
+    let stands_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let admin = held.effective.contains(CapabilitySet::SYS_ADMIN);
+    let missing: Vec<&str> = needed
+        .into_iter()
+        .filter(|(set, _)| !held.effective.contains(*set) && !(admin && stands_in.contains(*set)))
+        .map(|(_, name)| name)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(DaemonError::NoPrivilege(missing.join(", "))) }
+}
+
+pub(super) fn check_interface(interface: &Interface) -> Result<(), DaemonError> {
+    let name = interface.name.clone();
+    if !interface.is_up {
+        return Err(DaemonError::InterfaceDown(name));
+    }
+    if interface.receive_queues != 1 {
+        return Err(DaemonError::TooManyQueues { name, queues: interface.receive_queues });
+    }
+    if interface.mtu < MIN_MTU {
+        return Err(DaemonError::MtuTooSmall { name, mtu: interface.mtu });
+    }
+    Ok(())
+}
+
+pub(super) fn check_listen_addresses(config: &Config, present: &[IpAddr]) -> Result<(), DaemonError> {
+    for &Listener { address, foreign_address, .. } in &config.listeners {
+        let ip = address.ip();
+        if !(foreign_address || ip.is_unspecified() || present.contains(&ip)) {
+            let (interface, present) = (config.interface.clone(), present.to_vec());
+            return Err(DaemonError::NotOnInterface { address, interface, present });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_ephemeral_ports(config: &Config) -> Result<(), DaemonError> {
+    net::check_ephemeral_ports(&config.ephemeral_ports)?;
+    let taken = net::kernel_connections(&config.ephemeral_ports)
+        .map_err(system("list the kernel's connections on ephemeral_ports"))?;
+    if !taken.is_empty() {
+        tracing::warn!(
+            "{} connections of the kernel's TCP are on ephemeral_ports; those over {} will stall: {}",
+            taken.len(),
+            config.interface,
+            taken[0]
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn reserve_ports(listeners: &[Listener]) -> Result<Vec<OwnedFd>, DaemonError> {
+    let reserve = |listener: &Listener| Ok(net::reserve_port(listener.address, listener.foreign_address)?);
+    listeners.iter().map(reserve).collect()
+}
+
+/// What the program needs to know of a configuration and its interface.
+fn load_options(config: &Config, interface: &Interface) -> LoadOptions {
+    LoadOptions {
+        interface_index: interface.index,
+        interface_name: interface.name.clone(),
+        pin_path: config.pin_path.clone(),
+        mode: match config.xdp_mode {
+            XdpMode::Auto => xdp::XdpMode::Auto,
+            XdpMode::Native => xdp::XdpMode::Native,
+            XdpMode::Generic => xdp::XdpMode::Generic,
+        },
+        max_connections: config.max_connections,
+        mac: interface.mac,
+        queues: interface.receive_queues,
+        vlans: config.vlans.clone(),
+    }
+}
+
+pub(super) fn open_program(
+    config: &Config,
+    interface: &Interface,
+    addresses: &[IpAddr],
+) -> Result<Program, DaemonError> {
+    let mut program = Program::open(&load_options(config, interface))?;
+    let listeners: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.address).collect();
+    program.set_addresses(addresses)?;
+    program.set_listeners(&listeners)?;
+    program.set_ephemeral_ports(config.ephemeral_ports.clone())?;
+    Ok(program)
+}
+
+pub(super) async fn start_workers(
+    config: &Config,
+    interface: &Interface,
+    program: &mut Program,
+) -> Result<Vec<Worker>, DaemonError> {
+    let mut workers = Vec::new();
+    for queue in 0..interface.receive_queues {
+        let mut options = XskOptions::new(&interface.name, interface.index, interface.mtu, queue);
+        options.always_copy = config.xdp_mode == XdpMode::Generic;
+        let socket = XskSocket::bind(&options)?;
+        program.register_socket(queue, socket.as_fd())?;
+        let device = WorkerDevice::new(socket, program.connections()?);
+        workers.push(Worker::start(device, worker_options(config, interface, queue)?).await?);
+    }
+    Ok(workers)
+}
+
+fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<WorkerOptions, DaemonError> {
+    let mut seed = [0; 32];
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| system("get random bytes")(error.into()))?;
+    let listener = |listener: &Listener| ListenerOptions {
+        address: listener.address,
+        tcp: listener.tcp.clone(),
+        service: listener.service.clone(),
+    };
+    Ok(WorkerOptions {
+        stack: StackConfig {
+            mac: interface.mac,
+            // The socket refused what does not fit.
+            mtu: interface.mtu as u16,
+            queue: queue as u16,
+            max_connections: config.max_connections as usize,
+            ephemeral_ports: config.ephemeral_ports.clone(),
+            accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
+            rst_rate: config.rst_rate,
+            ..StackConfig::default()
+        },
+        seed,
+        listeners: config.listeners.iter().map(listener).collect(),
+    })
+}
+
+pub(super) fn report_attached(interface: &Interface, mode: AttachedMode) {
+    match mode {
+        AttachedMode::Native => tracing::info!("attached to {} in the driver", interface.name),
+        AttachedMode::Generic => tracing::info!("attached to {} in generic mode (slower)", interface.name),
+    }
+}
+
+/// `xtcp load`: program, maps and link, pinned without a daemon.
+///
+/// # Errors
+/// See [`DaemonError`].
+pub async fn load(config: &Config) -> Result<AttachedMode, DaemonError> {
+    check_privileges()?;
+    let interface = Network::open()?.interface(&config.interface).await?;
+    Ok(xdp::load(&load_options(config, &interface))?)
+}
+
+/// `xtcp unload`: removes what `load` or a dead daemon left; whether there was anything.
+///
+/// # Errors
+/// See [`DaemonError`].
+pub fn unload(config: &Config) -> Result<bool, DaemonError> {
+    check_privileges()?;
+    Ok(xdp::unload(&config.interface, &config.pin_path)?)
+}

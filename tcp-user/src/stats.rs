@@ -1,0 +1,216 @@
+//! The figures of `xtcp stats`, gathered from the XDP program and every worker, and the status page that
+//! shows those of one worker.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use tcp_common::State;
+use tcp_common::counters::Counters;
+
+use crate::afxdp::RingStatistics;
+use crate::worker::{ListenerReport, Report};
+
+/// `xtcp stats --json`.
+#[derive(Debug, Serialize)]
+pub struct Stats {
+    /// Version of the daemon.
+    pub version: &'static str,
+    /// Interface it serves.
+    pub interface: String,
+    /// Listeners, in the order of the configuration.
+    pub listeners: Vec<ListenerStats>,
+    /// Frames and segments dropped by reason, by the program and by the stack.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// What became of the frames that the program saw.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Segments of owned ports by kind.
+    pub classes: BTreeMap<&'static str, u64>,
+    /// AF_XDP sockets.
+    pub rings: Vec<RingStatistics>,
+    /// SYN cookies.
+    pub cookies: Cookies,
+    /// Connections by state.
+    pub connections: BTreeMap<&'static str, usize>,
+    /// Bytes in send and receive buffers.
+    pub buffer_bytes: usize,
+}
+
+/// Figures of a listener, over all workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenerStats {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub service: String,
+    /// Connections in SYN_RCVD.
+    pub syn_queue: u32,
+    /// Most ever in SYN_RCVD; over several workers the sum of their peaks.
+    pub syn_queue_max: u32,
+    /// Connections that wait for their service.
+    pub accept_queue: u32,
+    /// SYNs and last ACKs dropped because a queue was full.
+    pub overflows: u64,
+    /// Whether SYNs are answered with cookies: always `off` so far.
+    pub cookie_mode: &'static str,
+}
+
+/// Figures of SYN cookies; none are sent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cookies {
+    /// Sent.
+    pub sent: u64,
+    /// Came back and were right.
+    pub ok: u64,
+    /// Came back and were wrong.
+    pub bad: u64,
+}
+
+impl Stats {
+    /// Sums up.
+    #[must_use]
+    pub fn gather(interface: &str, program: &Counters, workers: &[Report]) -> Stats {
+        let mut stats = Stats {
+            version: env!("CARGO_PKG_VERSION"),
+            interface: interface.to_owned(),
+            listeners: Vec::new(),
+            drops: program.drops().collect(),
+            verdicts: program.verdicts().collect(),
+            classes: program.classes().collect(),
+            rings: Vec::new(),
+            cookies: Cookies::default(),
+            connections: BTreeMap::new(),
+            buffer_bytes: 0,
+        };
+        workers.iter().for_each(|worker| stats.add(worker));
+        stats
+    }
+
+    fn add(&mut self, worker: &Report) {
+        for &(reason, count) in &worker.drops {
+            *self.drops.entry(reason).or_default() += count;
+        }
+        for &(state, count) in &worker.states {
+            *self.connections.entry(state.name()).or_default() += count;
+        }
+        for listener in &worker.listeners {
+            self.add_listener(listener);
+        }
+        self.rings.extend(worker.rings.clone());
+        self.buffer_bytes += worker.buffer_memory;
+    }
+
+    fn add_listener(&mut self, report: &ListenerReport) {
+        let info = &report.info;
+        match self.listeners.iter_mut().find(|known| known.address == info.address) {
+            Some(known) => {
+                known.syn_queue += info.syn_queue;
+                known.syn_queue_max += info.syn_queue_max;
+                known.accept_queue += info.accept_queue;
+                known.overflows += info.overflows;
+            }
+            None => self.listeners.push(ListenerStats {
+                address: info.address,
+                service: report.service.to_string(),
+                syn_queue: info.syn_queue,
+                syn_queue_max: info.syn_queue_max,
+                accept_queue: info.accept_queue,
+                overflows: info.overflows,
+                cookie_mode: "off",
+            }),
+        }
+    }
+}
+
+/// The status page of one worker as HTML.
+#[must_use]
+pub fn status_page(listeners: &[ListenerReport], states: &[(State, usize)], buffer_memory: usize) -> String {
+    let mut rows = String::new();
+    for ListenerReport { info, service, .. } in listeners {
+        // Writing to a string never fails.
+        let _ = writeln!(
+            rows,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            info.address,
+            escape(&service.to_string()),
+            info.syn_queue,
+            info.accept_queue,
+            info.overflows
+        );
+    }
+    let mut counts = String::new();
+    for (state, count) in states.iter().filter(|(state, _)| *state != State::CLOSED) {
+        let _ = writeln!(counts, "<tr><td>{}</td><td>{count}</td></tr>", state.name());
+    }
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>xtcp</title></head>\n<body>\n\
+         <h1>xtcp {}</h1>\n\
+         <p>This page came over a TCP connection that ran outside the kernel's TCP.</p>\n\
+         <h2>Listeners</h2>\n<table>\n\
+         <tr><th>address</th><th>service</th><th>SYN queue</th><th>accept queue</th><th>overflows</th></tr>\n\
+         {rows}</table>\n\
+         <h2>Connections</h2>\n<table>\n{counts}</table>\n\
+         <p>{buffer_memory} bytes in buffers.</p>\n</body>\n</html>\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tcp_proto::ListenerInfo;
+
+    use super::*;
+    use crate::config::{Backend, Proxy, Service};
+
+    fn report(address: &str, service: Service) -> Report {
+        let info = ListenerInfo {
+            address: address.parse().unwrap(),
+            syn_queue: 1,
+            syn_queue_max: 2,
+            accept_queue: 3,
+            overflows: 4,
+        };
+        Report {
+            listeners: vec![ListenerReport { info, service, age: Duration::ZERO }],
+            states: vec![(State::LISTEN, 1), (State::ESTABLISHED, 5)],
+            drops: vec![("checksum", 1), ("stray_rst", 2)],
+            rings: None,
+            buffer_memory: 10,
+        }
+    }
+
+    #[test]
+    fn figures_of_all_workers_and_the_program_are_summed_up() {
+        let program = Counters { drop_stray_rst: 40, syn: 7, pass: 9, ..Counters::default() };
+        let workers = [report("[::]:80", Service::Echo), report("[::]:80", Service::Echo)];
+        let stats = serde_json::to_value(Stats::gather("veth0", &program, &workers)).unwrap();
+        let listener = serde_json::json!({
+            "address": "[::]:80", "service": "echo", "syn_queue": 2, "syn_queue_max": 4, "accept_queue": 6,
+            "overflows": 8, "cookie_mode": "off",
+        });
+        assert_eq!(stats["listeners"], serde_json::json!([listener]));
+        assert_eq!(stats["drops"]["stray_rst"], 44);
+        assert_eq!(stats["drops"]["checksum"], 2);
+        assert_eq!(stats["connections"]["ESTABLISHED"], 10);
+        assert_eq!(stats["verdicts"]["pass"], 9);
+        assert_eq!(stats["cookies"], serde_json::json!({ "sent": 0, "ok": 0, "bad": 0 }));
+        let classes: Vec<_> = stats["classes"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(classes, ["ack", "data", "fin", "icmp", "rst", "syn", "syn_ack"]);
+    }
+
+    #[test]
+    fn the_status_page_shows_listeners_and_connections_and_escapes_what_the_configuration_says() {
+        let service = Service::Proxy(Proxy::to(Backend::Unix("/run/<b>.sock".into())));
+        let report = report("10.77.0.2:80", service);
+        let page = status_page(&report.listeners, &report.states, 10);
+        assert!(page.contains("<td>10.77.0.2:80</td><td>proxy:unix:/run/&lt;b&gt;.sock</td>"), "{page}");
+        assert!(page.contains("<td>ESTABLISHED</td><td>5</td>"), "{page}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The loop of a worker: turn the stack, hand accepted connections to their services, serve at most one
+//! command, then wait for frames, the next deadline, an application or a command.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tcp_common::State;
+use tcp_proto::Instant;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{spawn_local, yield_now};
+
+use super::{Command, Endpoint, Link, ListenerReport, Listening, ROWS_PER_TURN, Report, Slice, Work, bridge, clock};
+use crate::services::{self, StatusPage};
+use crate::stats;
+
+/// Turns after which a kernel that does not take all frames is given more time.
+const STALLED_TURNS: u32 = 64;
+/// How long it is given then.
+const TRANSMIT_RETRY: Duration = Duration::from_millis(1);
+/// Most turns that [`Command::Abort`] takes to send its resets.
+const ABORT_TURNS: usize = 4096;
+
+/// A worker's state beside its tasks.
+pub struct Driver<L> {
+    endpoint: Rc<Endpoint>,
+    link: L,
+    listeners: Vec<Listening>,
+    status: StatusPage,
+    inbox: mpsc::Receiver<Command>,
+    /// Who waits for the drain to end.
+    draining: Option<oneshot::Sender<()>>,
+    /// Turns in a row after which the kernel had not taken all frames.
+    stalled: u32,
+}
+
+/// What ended a wait.
+enum Woken {
+    /// Frames, time or an application.
+    Turn,
+    /// A command.
+    Command(Command),
+    /// Nobody can send commands any more.
+    Orphaned,
+}
+
+impl<L: Link> Driver<L> {
+    pub(super) fn new(
+        endpoint: Rc<Endpoint>,
+        link: L,
+        listeners: Vec<Listening>,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Self {
+        let status = status_page(&endpoint, &listeners);
+        Driver { endpoint, link, listeners, status, inbox, draining: None, stalled: 0 }
+    }
+
+    /// Runs until nobody can send commands any more or the link fails.
+    pub async fn run(mut self) -> io::Result<()> {
+        loop {
+            let deadline = self.endpoint.turn(&mut self.link);
+            self.accept();
+            self.report_drained();
+            match self.wait(deadline).await? {
+                Woken::Turn => {}
+                Woken::Command(command) => {
+                    if self.serve(command).is_break() {
+                        return Ok(());
+                    }
+                }
+                Woken::Orphaned => return Ok(()),
+            }
+        }
+    }
+
+    /// Gives each connection that waits to its listener's service.
+    fn accept(&mut self) {
+        for id in self.endpoint.take_incoming() {
+            let Some(listener) = self.listeners.iter().find(|listener| listener.id == id) else { continue };
+            while let Some(stream) = self.endpoint.accept(id) {
+                spawn_local(services::serve(&listener.service, stream, &self.status));
+            }
+        }
+    }
+
+    /// Waits for the next reason to turn. The tasks get their turn in any case.
+    async fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Woken> {
+        let now = clock::now();
+        let work = self.link.work();
+        self.stalled = if work == Work::Transmit { self.stalled + 1 } else { 0 };
+        let mut patience = deadline.map(|deadline| deadline.since(now));
+        if self.stalled > STALLED_TURNS {
+            // What is due would have to be sent, too.
+            patience = Some(TRANSMIT_RETRY);
+        } else if work != Work::None || patience == Some(Duration::ZERO) {
+            yield_now().await;
+            return Ok(self.inbox.try_recv().map_or(Woken::Turn, Woken::Command));
+        }
+        tokio::select! {
+            () = self.endpoint.acted() => Ok(Woken::Turn),
+            arrival = self.link.arrival() => arrival.map(|()| Woken::Turn),
+            command = self.inbox.recv() => Ok(command.map_or(Woken::Orphaned, Woken::Command)),
+            () = sleep(patience) => Ok(Woken::Turn),
+        }
+    }
+
+    fn serve(&mut self, command: Command) -> ControlFlow<()> {
+        // Whoever asked may have gone meanwhile; then nobody needs the answer.
+        match command {
+            Command::Connections { cursor, reply } => drop(reply.send(self.slice(cursor))),
+            Command::Report(reply) => drop(reply.send(self.report())),
+            Command::Connect { remote, options, control } => {
+                spawn_local(bridge::connect(Rc::clone(&self.endpoint), remote, *options, control));
+            }
+            Command::Drain(reply) => self.drain(reply),
+            Command::Abort(reply) => {
+                self.abort();
+                let _ = reply.send(());
+            }
+            Command::Ping(reply) => drop(reply.send(())),
+            Command::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn slice(&self, cursor: usize) -> Slice {
+        let mut rows = Vec::with_capacity(ROWS_PER_TURN);
+        let next = self.endpoint.with_stack(|stack| stack.snapshot(clock::now(), cursor, ROWS_PER_TURN, &mut rows));
+        Slice { rows, next }
+    }
+
+    fn report(&mut self) -> Report {
+        let rings = self.link.statistics().ok();
+        self.endpoint.with_stack(|stack| Report {
+            listeners: listener_reports(stack, &self.listeners),
+            states: State::ALL.iter().map(|&state| (state, stack.count(state))).collect(),
+            drops: stack.drops(),
+            rings,
+            buffer_memory: stack.buffer_memory(),
+        })
+    }
+
+    fn drain(&mut self, reply: oneshot::Sender<()>) {
+        let now = clock::now();
+        for listener in self.listeners.drain(..) {
+            self.endpoint.with_stack(|stack| stack.close_listener(now, listener.id));
+        }
+        self.draining = Some(reply);
+    }
+
+    /// Answers the drain once nothing is left to wait for.
+    fn report_drained(&mut self) {
+        if self.draining.is_some()
+            && self.endpoint.with_stack(|stack| live_connections(stack)) == 0
+            && let Some(reply) = self.draining.take()
+        {
+            let _ = reply.send(());
+        }
+    }
+
+    /// Resets every connection and sends the resets as far as the link takes them.
+    fn abort(&mut self) {
+        self.listeners.clear();
+        self.endpoint.with_stack(|stack| stack.abort_all(clock::now()));
+        for _ in 0..ABORT_TURNS {
+            let deadline = self.endpoint.turn(&mut self.link);
+            if deadline.is_none_or(|deadline| deadline > clock::now()) && self.link.work() != Work::Transmit {
+                break;
+            }
+        }
+    }
+}
+
+async fn sleep(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => tokio::time::sleep(patience).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Connections that a drain waits for.
+fn live_connections(stack: &tcp_proto::Stack) -> usize {
+    let waited_for = |state: &&State| !matches!(state, State::CLOSED | State::LISTEN | State::TIME_WAIT);
+    State::ALL.iter().filter(waited_for).map(|&state| stack.count(state)).sum()
+}
+
+fn listener_reports(stack: &tcp_proto::Stack, listeners: &[Listening]) -> Vec<ListenerReport> {
+    let now = clock::now();
+    let report = |listener: &Listening| {
+        let info = stack.listener(listener.id)?;
+        Some(ListenerReport { info, service: (*listener.service).clone(), age: now.since(listener.since) })
+    };
+    listeners.iter().filter_map(report).collect()
+}
+
+/// What the http service shows: a fresh look at this worker for every request.
+fn status_page(endpoint: &Rc<Endpoint>, listeners: &[Listening]) -> StatusPage {
+    let endpoint = Rc::clone(endpoint);
+    let listeners = listeners.to_vec();
+    Rc::new(move || {
+        let (reports, states, memory) = endpoint.with_stack(|stack| {
+            let states: Vec<_> = State::ALL.iter().map(|&state| (state, stack.count(state))).collect();
+            (listener_reports(stack, &listeners), states, stack.buffer_memory())
+        });
+        stats::status_page(&reports, &states, memory)
+    })
+}
