@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use tcp_common::State;
@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use xtcp::config::{Config, DEFAULT_CONTROL_SOCKET, Overrides};
 use xtcp::control::client::Client;
 use xtcp::daemon;
-use xtcp::xdp::AttachedMode;
+use xtcp::xdp::Attached;
 
 /// How often `conns --watch` looks again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -217,8 +217,9 @@ async fn load_program(arguments: LoadArguments) -> Result<()> {
     start_log();
     let config = load_config(arguments)?;
     let mode = match daemon::load(&config).await? {
-        AttachedMode::Native => "in the driver",
-        AttachedMode::Generic => "in generic mode",
+        Attached::Native => "in the driver",
+        Attached::Generic => "in generic mode",
+        Attached::Adopted => "as it already was",
     };
     writeln!(std::io::stdout(), "loaded on {} {mode}, pinned at {}", config.interface, config.pin_path.display())?;
     Ok(())

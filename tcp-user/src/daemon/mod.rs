@@ -9,15 +9,14 @@ mod start;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::afxdp::Readable;
 use crate::config::Config;
 use crate::control::{ControlSocket, server};
 use crate::net::{AddressWatch, Network};
@@ -83,7 +82,7 @@ struct Running {
     config: Config,
     control: ControlSocket,
     program: Rc<RefCell<Program>>,
-    log: AsyncFd<Log>,
+    log: (ProgramLog, Readable),
     addresses: AddressWatch,
     workers: Vec<Worker>,
     context: Rc<Context>,
@@ -105,7 +104,7 @@ impl Running {
         let ports = start::reserve_ports(&config.listeners)?;
         let control = ControlSocket::bind(&config.control_socket, config.control_group.as_deref())?;
         let mut program = start::open_program(&config, &interface, &addresses)?;
-        let log = program.take_log()?;
+        let log = watch_log(&mut program)?;
         let workers = start::start_workers(&config, &interface, &mut program).await?;
         start::report_attached(&interface, program.attach()?);
         program.heartbeat(worker::now().as_nanos())?;
@@ -117,7 +116,6 @@ impl Running {
             interface,
             tcp: config.tcp.clone(),
         });
-        let log = AsyncFd::with_interest(Log(log), Interest::READABLE).map_err(system("watch the program's log"))?;
         Ok(Running { config, control, program, log, addresses: watch, workers, context, _ports: ports })
     }
 
@@ -222,11 +220,17 @@ async fn follow_addresses(program: &RefCell<Program>, watch: &mut AddressWatch) 
     }
 }
 
-async fn forward_log(log: &mut AsyncFd<Log>) -> Result<(), DaemonError> {
+/// The program's log, and when there is something in it.
+fn watch_log(program: &mut Program) -> Result<(ProgramLog, Readable), DaemonError> {
+    let log = program.take_log().expect("nobody else takes it");
+    let changed = Readable::new(log.as_fd()).map_err(system("watch the program's log"))?;
+    Ok((log, changed))
+}
+
+async fn forward_log((log, changed): &mut (ProgramLog, Readable)) -> Result<(), DaemonError> {
     loop {
-        let mut readable = log.readable_mut().await.map_err(system("wait for the program's log"))?;
-        readable.clear_ready();
-        readable.get_inner_mut().0.flush();
+        log.flush();
+        changed.wait().await.map_err(system("wait for the program's log"))?;
     }
 }
 
@@ -240,14 +244,5 @@ async fn abort(workers: &[WorkerHandle]) {
     };
     if tokio::time::timeout(ABORT_TIMEOUT, aborted).await.is_err() {
         tracing::warn!("not all connections could be reset in time");
-    }
-}
-
-/// The program's log as tokio can wait for it.
-struct Log(ProgramLog);
-
-impl AsRawFd for Log {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }

@@ -12,7 +12,7 @@ use crate::afxdp::{WorkerDevice, XskOptions, XskSocket};
 use crate::config::{Config, Listener, RxChecksum, XdpMode};
 use crate::net::{self, Interface, Network};
 use crate::worker::{ListenerOptions, Worker, WorkerOptions};
-use crate::xdp::{self, AttachedMode, LoadOptions, Program};
+use crate::xdp::{self, Attached, LoadOptions, Program};
 
 /// Smallest MTU that IPv4 hosts must take (RFC 791) and the stack works with.
 pub(super) const MIN_MTU: u32 = 576;
@@ -30,7 +30,7 @@ pub(super) fn check_privileges() -> Result<(), DaemonError> {
     let admin = held.effective.contains(CapabilitySet::SYS_ADMIN);
     let missing: Vec<&str> = needed
         .into_iter()
-        .filter(|(set, _)| !held.effective.contains(*set) && !(admin && stands_in.contains(*set)))
+        .filter(|(set, _)| !(held.effective.contains(*set) || admin && stands_in.contains(*set)))
         .map(|(_, name)| name)
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(DaemonError::NoPrivilege(missing.join(", "))) }
@@ -87,11 +87,7 @@ fn load_options(config: &Config, interface: &Interface) -> LoadOptions {
         interface_index: interface.index,
         interface_name: interface.name.clone(),
         pin_path: config.pin_path.clone(),
-        mode: match config.xdp_mode {
-            XdpMode::Auto => xdp::XdpMode::Auto,
-            XdpMode::Native => xdp::XdpMode::Native,
-            XdpMode::Generic => xdp::XdpMode::Generic,
-        },
+        mode: config.xdp_mode,
         max_connections: config.max_connections,
         mac: interface.mac,
         queues: interface.receive_queues,
@@ -154,10 +150,11 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<
     })
 }
 
-pub(super) fn report_attached(interface: &Interface, mode: AttachedMode) {
+pub(super) fn report_attached(interface: &Interface, mode: Attached) {
     match mode {
-        AttachedMode::Native => tracing::info!("attached to {} in the driver", interface.name),
-        AttachedMode::Generic => tracing::info!("attached to {} in generic mode (slower)", interface.name),
+        Attached::Native => tracing::info!("attached to {} in the driver", interface.name),
+        Attached::Generic => tracing::info!("attached to {} in generic mode (slower)", interface.name),
+        Attached::Adopted => tracing::info!("adopted what `xtcp load` attached to {}", interface.name),
     }
 }
 
@@ -165,7 +162,7 @@ pub(super) fn report_attached(interface: &Interface, mode: AttachedMode) {
 ///
 /// # Errors
 /// See [`DaemonError`].
-pub async fn load(config: &Config) -> Result<AttachedMode, DaemonError> {
+pub async fn load(config: &Config) -> Result<Attached, DaemonError> {
     check_privileges()?;
     let interface = Network::open()?.interface(&config.interface).await?;
     Ok(xdp::load(&load_options(config, &interface))?)
@@ -177,5 +174,5 @@ pub async fn load(config: &Config) -> Result<AttachedMode, DaemonError> {
 /// See [`DaemonError`].
 pub fn unload(config: &Config) -> Result<bool, DaemonError> {
     check_privileges()?;
-    Ok(xdp::unload(&config.interface, &config.pin_path)?)
+    Ok(xdp::unload(&config.pin_path)?)
 }

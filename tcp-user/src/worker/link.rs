@@ -5,10 +5,8 @@ use std::io;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use crate::afxdp::{RingStatistics, WorkerDevice};
+use crate::afxdp::{Readable, RingStatistics, WorkerDevice};
 
 /// A [`Device`] that can be waited for.
 pub trait Link: Device {
@@ -35,23 +33,26 @@ pub enum Work {
 }
 
 /// The AF_XDP socket of a worker, registered with the worker's runtime.
-pub struct AfXdpLink(AsyncFd<WorkerDevice>);
+pub struct AfXdpLink {
+    device: WorkerDevice,
+    frames: Readable,
+}
 
 impl AfXdpLink {
     /// Registers the socket; call it inside the runtime that drives it.
     pub fn new(device: WorkerDevice) -> io::Result<Self> {
-        AsyncFd::with_interest(device, Interest::READABLE).map(AfXdpLink)
+        let frames = device.arrivals()?;
+        Ok(AfXdpLink { device, frames })
     }
 }
 
 impl Link for AfXdpLink {
     async fn arrival(&self) -> io::Result<()> {
-        self.0.readable().await?.clear_ready();
-        Ok(())
+        self.frames.wait().await
     }
 
     fn work(&mut self) -> Work {
-        let socket = self.0.get_mut().socket();
+        let socket = self.device.socket();
         if socket.has_received() {
             Work::Receive
         } else if socket.transmit_pending() > 0 {
@@ -62,13 +63,13 @@ impl Link for AfXdpLink {
     }
 
     fn statistics(&mut self) -> io::Result<RingStatistics> {
-        self.0.get_mut().socket().statistics()
+        self.device.socket().statistics()
     }
 }
 
 impl Device for AfXdpLink {
     fn receive(&mut self, limit: usize, sink: impl FnMut(&[u8])) {
-        self.0.get_mut().receive(limit, sink);
+        self.device.receive(limit, sink);
     }
 
     fn commit(
@@ -77,14 +78,14 @@ impl Device for AfXdpLink {
         changed: &[(ConnectionKey, ConnectionValue)],
         failed: impl FnMut(ConnectionKey),
     ) {
-        self.0.get_mut().commit(new, changed, failed);
+        self.device.commit(new, changed, failed);
     }
 
     fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>) {
-        self.0.get_mut().transmit(limit, build);
+        self.device.transmit(limit, build);
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {
-        self.0.get_mut().remove(keys);
+        self.device.remove(keys);
     }
 }
