@@ -104,7 +104,7 @@ fn attach_anew(program: &mut Xdp, options: &LoadOptions) -> Result<(XdpLink, Att
 fn attach_error(options: &LoadOptions, source: ProgramError) -> XdpError {
     let interface = options.interface_name.clone();
     match errno(&source) {
-        Some(libc::EPERM) => XdpError::NoPrivilege { interface },
+        Some(libc::EPERM) => XdpError::NoPrivilege { doing: format!("attach an XDP program to {interface}") },
         Some(libc::EBUSY | libc::EEXIST) => XdpError::OtherProgram { interface },
         Some(libc::ERANGE) => XdpError::MtuTooLarge { interface },
         Some(libc::ENOSPC) => XdpError::TooFewQueues { interface },

@@ -13,16 +13,20 @@ use aya::programs::links::LinkError;
 #[non_exhaustive]
 pub enum XdpError {
     /// Neither root nor the capabilities that stand in for it.
-    #[error(
-        "no privilege to load an XDP program for {interface}: run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON"
-    )]
+    #[error("no privilege to {doing}: run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON")]
     NoPrivilege {
-        /// The interface.
-        interface: String,
+        /// What was refused.
+        doing: String,
     },
     /// The pin directory would not lie on a BPF filesystem.
     #[error("{} is not on a BPF filesystem: mount one there (mount -t bpf bpf DIRECTORY) or set pin_path to a directory below /sys/fs/bpf", path.display())]
     NotBpffs {
+        /// The pin directory.
+        path: PathBuf,
+    },
+    /// The pin directory has a name that a BPF filesystem does not take.
+    #[error("{}: a BPF filesystem takes no name with a dot: set pin_path to a directory without", path.display())]
+    DotInPinPath {
         /// The pin directory.
         path: PathBuf,
     },

@@ -59,10 +59,11 @@ pub struct LoadOptions {
     pub vlans: Vec<u16>,
 }
 
-/// The pin directory of an interface unless configured: `/sys/fs/bpf/xtcp/INTERFACE`.
+/// The pin directory of an interface unless configured: `/sys/fs/bpf/xtcp/INTERFACE`, a dot in the name replaced by
+/// an underscore: a BPF filesystem takes no name with a dot.
 #[must_use]
 pub fn default_pin_path(interface_name: &str) -> PathBuf {
-    Path::new("/sys/fs/bpf/xtcp").join(interface_name)
+    Path::new("/sys/fs/bpf/xtcp").join(interface_name.replace('.', "_"))
 }
 
 /// The loaded program of one interface. Dropping it detaches it and removes its pins, unless it was adopted
@@ -237,7 +238,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, XdpError> {
 fn load_error(options: &LoadOptions, source: aya::EbpfError) -> XdpError {
     let interface = options.interface_name.clone();
     match error::errno(&source) {
-        Some(libc::EPERM) => XdpError::NoPrivilege { interface },
+        Some(libc::EPERM) => XdpError::NoPrivilege { doing: format!("load an XDP program for {interface}") },
         _ => XdpError::Load { interface, source: source.into() },
     }
 }

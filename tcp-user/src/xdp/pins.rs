@@ -46,6 +46,9 @@ impl Pins {
     /// Makes the directory if need be and locks it.
     pub(super) fn acquire(directory: &Path) -> Result<Pins, XdpError> {
         ensure_bpffs(directory)?;
+        if directory.to_string_lossy().contains('.') {
+            return Err(XdpError::DotInPinPath { path: directory.to_owned() });
+        }
         for _ in 0..LOCK_ATTEMPTS {
             fs::create_dir_all(directory).map_err(pins_error(directory))?;
             if let Some(pins) = Pins::lock(directory)? {
@@ -155,7 +158,10 @@ fn ensure_bpffs(directory: &Path) -> Result<(), XdpError> {
     if !directory.starts_with(BPFFS) || !Path::new(BPFFS).starts_with(existing) {
         return Err(XdpError::NotBpffs { path: directory.to_owned() });
     }
-    mount_bpffs().map_err(|error| XdpError::Mount { path: BPFFS.into(), source: error.into() })
+    mount_bpffs().map_err(|error| match error {
+        rustix::io::Errno::PERM => XdpError::NoPrivilege { doing: format!("mount a BPF filesystem at {BPFFS}") },
+        _ => XdpError::Mount { path: BPFFS.into(), source: error.into() },
+    })
 }
 
 fn is_bpffs(path: &Path) -> Result<bool, XdpError> {
@@ -175,5 +181,8 @@ fn remove(path: &Path) -> Result<(), XdpError> {
 }
 
 fn pins_error(path: &Path) -> impl Fn(io::Error) -> XdpError {
-    move |source| XdpError::Pins { path: path.to_owned(), source }
+    move |source| match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => XdpError::NoPrivilege { doing: format!("use {}", path.display()) },
+        _ => XdpError::Pins { path: path.to_owned(), source },
+    }
 }

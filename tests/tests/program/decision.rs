@@ -1,22 +1,15 @@
-//! The XDP program as the kernel runs it: tcp-common's table of cases by BPF_PROG_TEST_RUN, on the maps that the
-//! loader made, with AF_XDP sockets on a veth of its own. The program is attached nowhere.
-//!
-//! Leaves out what only an attached program shows: see the end-to-end tests.
+//! tcp-common's table of cases by BPF_PROG_TEST_RUN, on the maps that the loader made. The program is attached
+//! nowhere. Leaves out what only an attached program shows: see the end-to-end tests.
 
-use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::Command;
-
-use aya::{TestRun, TestRunOptions};
 use tcp_common::cases::frames::SegmentFrame;
-use tcp_common::cases::world::{OUR_MAC, World, connection_v4};
+use tcp_common::cases::world::{World, connection_v4};
 use tcp_common::cases::{Case, cases};
 use tcp_common::counters::{Counters, DropReason, Outcome};
 use tcp_common::decide::{Sockets, Verdict};
-use tcp_common::{ConnectionKey, ConnectionValue, State};
-use tests::net::{Wire, WireOptions};
-use xtcp::afxdp::{XskOptions, XskSocket};
-use xtcp::xdp::{LoadOptions, Program, XdpMode, default_pin_path};
+use tcp_common::layout::ICMP_ERROR_BURST;
+use tcp_common::{ConnectionKey, ConnectionValue};
+
+use crate::bench::{Bench, bpftool};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -35,13 +28,17 @@ fn the_loaded_program_decides_every_case_as_the_table_says() {
     let mut done = 0;
     // Sockets are registered once and stay, so the worlds without come first.
     for sockets in [Sockets::Nowhere, Sockets::Elsewhere, Sockets::Here] {
-        bench.register(sockets);
+        match sockets {
+            Sockets::Nowhere => {}
+            Sockets::Elsewhere => bench.register(1),
+            Sockets::Here => bench.register(0),
+        }
         for case in cases().into_iter().filter(|case| case.world.sockets == sockets) {
             if case.frame.len() < SHORTEST_FRAME || case.world.icmp_exhausted {
                 continue; // the kernel runs no program on such a frame; the limit has a test of its own below
             }
             bench.enter(&case.world);
-            bench.check(&case);
+            check(&mut bench, &case);
             done += 1;
         }
     }
@@ -51,7 +48,7 @@ fn the_loaded_program_decides_every_case_as_the_table_says() {
 #[test]
 fn the_loaded_program_limits_icmp_errors_and_counts_the_rest() {
     let mut bench = Bench::new();
-    bench.register(Sockets::Here);
+    bench.register(0);
     let case = cases().into_iter().find(|case| case.world.icmp_exhausted).expect("there is such a case");
     bench.enter(&case.world);
     let before = bench.program.counters().unwrap();
@@ -59,17 +56,17 @@ fn the_loaded_program_limits_icmp_errors_and_counts_the_rest() {
     let after = bench.program.counters().unwrap();
     let (steered, dropped) = (after.steer_icmp - before.steer_icmp, after.drop_icmp_rate - before.drop_icmp_rate);
     assert_eq!(steered + dropped, 10_000);
-    assert!(steered >= tcp_common::layout::ICMP_ERROR_BURST && dropped > 0, "{steered} steered, {dropped} dropped");
+    assert!(steered >= ICMP_ERROR_BURST && dropped > 0, "{steered} steered, {dropped} dropped");
 }
 
 #[test]
 fn a_connection_entry_of_arbitrary_bytes_is_an_entry_like_any_other() {
     let mut bench = Bench::new();
-    bench.register(Sockets::Here);
+    bench.register(0);
     bench.enter(&World { connections: Vec::new(), ..World::default() });
     let key = bytes_of_key(&connection_v4());
     let value = "0xff ".repeat(size_of::<ConnectionValue>());
-    bench.bpftool(&format!("map update pinned {} key {key} value {value}", bench.pin("CONNECTIONS")));
+    bench.bpftool_map("update", "CONNECTIONS", &format!("key {key} value {value}"));
     let (action, _) = bench.run(&SegmentFrame::v4(7, "A").build(), 1);
     assert_eq!(action, XDP_REDIRECT);
     assert_eq!(bench.program.counters().unwrap().steer_connection, 1);
@@ -79,24 +76,24 @@ fn a_connection_entry_of_arbitrary_bytes_is_an_entry_like_any_other() {
 fn bpftool_prints_the_maps_with_the_names_of_fields_and_states() {
     let mut bench = Bench::new();
     bench.enter(&World::default());
-    let connections = bench.bpftool(&format!("map dump pinned {}", bench.pin("CONNECTIONS")));
+    let connections = bench.bpftool_map("dump", "CONNECTIONS", "");
     for name in ["local_addr", "remote_port", "ESTABLISHED", "queue", "since_ns", "bytes_in"] {
         assert!(connections.contains(name), "{name} is not in {connections}");
     }
-    let counters = bench.bpftool(&format!("map dump pinned {}", bench.pin("COUNTERS")));
+    let counters = bench.bpftool_map("dump", "COUNTERS", "");
     for name in ["syn_ack", "steer_connection", "drop_stray_rst"] {
         assert!(counters.contains(name), "{name} is not in {counters}");
     }
-    assert!(bench.bpftool(&format!("map dump pinned {}", bench.pin("LISTENERS"))).contains("\"port\": 80"));
-    assert!(bench.bpftool(&format!("map dump pinned {}", bench.pin("CONFIG"))).contains("layout_version"));
+    assert!(bench.bpftool_map("dump", "LISTENERS", "").contains("\"port\": 80"));
+    assert!(bench.bpftool_map("dump", "CONFIG", "").contains("layout_version"));
 }
 
 #[test]
 fn the_size_of_the_program_and_its_speed_are_printed() {
     let mut bench = Bench::new();
-    bench.register(Sockets::Here);
+    bench.register(0);
     bench.enter(&World::default());
-    let size = bench.size();
+    let size = size(&mut bench);
     println!(
         "XDP program: {} instructions, {} bytes of stack; {} instructions followed by the verifier",
         size.instructions, size.stack_bytes, size.verified
@@ -121,98 +118,24 @@ fn the_size_of_the_program_and_its_speed_are_printed() {
     }
 }
 
-/// A loaded program, and a veth with a socket on each of its two queues.
-struct Bench {
-    program: Program,
-    sockets: Vec<XskSocket>,
-    wire: Wire,
-    pin_path: PathBuf,
+fn check(bench: &mut Bench, case: &Case) {
+    let before = bench.program.counters().unwrap();
+    let (action, _) = bench.run(&case.frame, 1);
+    let expected = match case.verdict {
+        Verdict::Pass => XDP_PASS,
+        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Steer(_) => XDP_REDIRECT,
+    };
+    assert_eq!(action, expected, "action: {}", case.name);
+    let after = bench.program.counters().unwrap();
+    assert_eq!(moved(&before, &after), expected_moves(case), "counters: {}", case.name);
 }
 
-impl Bench {
-    fn new() -> Bench {
-        let wire = Wire::new(&WireOptions { queues: 2, ..WireOptions::default() }).unwrap();
-        let interface = wire.server.interface();
-        let pin_path = default_pin_path(interface);
-        let options = LoadOptions {
-            interface_index: interface_index(&wire),
-            interface_name: interface.to_owned(),
-            pin_path: pin_path.clone(),
-            mode: XdpMode::Auto,
-            max_connections: 1024,
-            mac: OUR_MAC,
-            queues: 2,
-            vlans: World::default().vlans,
-        };
-        let program = Program::open(&options).unwrap_or_else(|error| panic!("{error}"));
-        Bench { program, sockets: Vec::new(), wire, pin_path }
-    }
-
-    /// Frames of BPF_PROG_TEST_RUN come from queue 0.
-    fn register(&mut self, sockets: Sockets) {
-        let queues: &[u32] = match sockets {
-            Sockets::Nowhere => &[],
-            Sockets::Elsewhere => &[1],
-            Sockets::Here => &[0],
-        };
-        for queue in queues {
-            let index = interface_index(&self.wire);
-            let options = XskOptions::new(self.wire.server.interface(), index, 1500, *queue);
-            let socket = self.wire.server.enter(|| XskSocket::bind(&options)).unwrap();
-            self.program.register_socket(*queue, socket.as_fd()).unwrap();
-            self.sockets.push(socket);
-        }
-    }
-
-    /// Makes the maps hold what a case says.
-    fn enter(&mut self, world: &World) {
-        self.program.set_addresses(&world.addresses).unwrap();
-        self.program.set_listeners(&world.listeners).unwrap();
-        self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
-        let mut table = self.program.connections().unwrap();
-        table.clear().unwrap();
-        let value = ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() };
-        let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
-        table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
-    }
-
-    fn check(&mut self, case: &Case) {
-        let before = self.program.counters().unwrap();
-        let (action, _) = self.run(&case.frame, 1);
-        let expected = match case.verdict {
-            Verdict::Pass => XDP_PASS,
-            Verdict::Drop(_) => XDP_DROP,
-            Verdict::Steer(_) => XDP_REDIRECT,
-        };
-        assert_eq!(action, expected, "action: {}", case.name);
-        let after = self.program.counters().unwrap();
-        assert_eq!(moved(&before, &after), expected_moves(case), "counters: {}", case.name);
-    }
-
-    /// What the program returns for the frame, and how long it takes on average, ns.
-    fn run(&mut self, frame: &[u8], repeat: u32) -> (u32, u128) {
-        let program = self.program.xdp().unwrap();
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        let result = program.test_run(options).unwrap();
-        (result.return_value, result.duration.as_nanos())
-    }
-
-    fn pin(&self, map: &str) -> String {
-        self.pin_path.join(map).display().to_string()
-    }
-
-    fn bpftool(&self, arguments: &str) -> String {
-        let output = Command::new("bpftool").args(arguments.split_whitespace()).output().unwrap();
-        assert!(output.status.success(), "bpftool {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn size(&mut self) -> Size {
-        let info = self.program.xdp().unwrap().info().unwrap();
-        let listing = self.bpftool(&format!("prog dump xlated id {}", info.id()));
-        let verified = info.verified_instruction_count().unwrap();
-        Size { instructions: instructions(&listing), stack_bytes: stack_bytes(&listing), verified }
-    }
+fn size(bench: &mut Bench) -> Size {
+    let info = bench.program.xdp().unwrap().info().unwrap();
+    let listing = bpftool(&format!("prog dump xlated id {}", info.id()));
+    let verified = info.verified_instruction_count().unwrap();
+    Size { instructions: instructions(&listing), stack_bytes: stack_bytes(&listing), verified }
 }
 
 #[derive(Debug)]
@@ -260,12 +183,6 @@ fn expected_moves(case: &Case) -> Vec<(&'static str, u64)> {
     };
     let names = [Some(outcome.name()), case.class.map(|class| class.name()), reason];
     names.into_iter().flatten().map(|name| (name, 1)).collect()
-}
-
-fn interface_index(wire: &Wire) -> u32 {
-    let links = wire.server.ip(&format!("-json link show dev {}", wire.server.interface())).unwrap();
-    let links: serde_json::Value = serde_json::from_str(&links).unwrap();
-    links[0]["ifindex"].as_u64().unwrap() as u32
 }
 
 /// A key as bpftool wants it: hexadecimal bytes in the order of memory.

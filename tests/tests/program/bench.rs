@@ -1,0 +1,117 @@
+//! A veth of its own for each test, a program loaded for it, and AF_XDP sockets.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use aya::programs::ProgramError;
+use aya::{TestRun, TestRunOptions};
+use tcp_common::cases::world::{OUR_MAC, World};
+use tcp_common::{ConnectionValue, State};
+use tests::net::{Wire, WireOptions};
+use xtcp::afxdp::{XskOptions, XskSocket};
+use xtcp::xdp::{LoadOptions, Program, XdpMode, default_pin_path};
+
+/// Capacity of CONNECTIONS in these tests.
+pub const MAX_CONNECTIONS: u32 = 1024;
+
+/// A wire with two queues at each end.
+pub fn wire() -> Wire {
+    Wire::new(&WireOptions { queues: 2, ..WireOptions::default() }).unwrap()
+}
+
+/// How to load the program for the server's end of a wire, with the MAC address of the cases.
+pub fn options(wire: &Wire) -> LoadOptions {
+    let interface = wire.server.interface();
+    LoadOptions {
+        interface_index: interface_index(wire),
+        interface_name: interface.to_owned(),
+        pin_path: default_pin_path(interface),
+        mode: XdpMode::Auto,
+        max_connections: MAX_CONNECTIONS,
+        mac: OUR_MAC,
+        queues: 2,
+        vlans: World::default().vlans,
+    }
+}
+
+/// Opens the program.
+pub fn open(options: &LoadOptions) -> Program {
+    Program::open(options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Binds a socket to a queue of the server's end.
+pub fn socket(wire: &Wire, queue: u32) -> XskSocket {
+    let options = XskOptions::new(wire.server.interface(), interface_index(wire), 1500, queue);
+    wire.server.enter(|| XskSocket::bind(&options)).unwrap()
+}
+
+/// Runs bpftool with words separated by blanks.
+pub fn bpftool(arguments: &str) -> String {
+    let output = Command::new("bpftool").args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "bpftool {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A loaded program that is attached nowhere.
+pub struct Bench {
+    pub program: Program,
+    sockets: Vec<XskSocket>,
+    options: LoadOptions,
+    wire: Wire,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let wire = wire();
+        let options = options(&wire);
+        Bench { program: open(&options), sockets: Vec::new(), options, wire }
+    }
+
+    /// Registers a socket for a queue. Frames of BPF_PROG_TEST_RUN come from queue 0.
+    pub fn register(&mut self, queue: u32) {
+        let socket = socket(&self.wire, queue);
+        self.program.register_socket(queue, socket.as_fd()).unwrap();
+        self.sockets.push(socket);
+    }
+
+    /// Makes the maps hold what a case says.
+    pub fn enter(&mut self, world: &World) {
+        self.program.set_addresses(&world.addresses).unwrap();
+        self.program.set_listeners(&world.listeners).unwrap();
+        self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
+        let mut table = self.program.connections().unwrap();
+        table.clear().unwrap();
+        let value = ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() };
+        let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
+        table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
+    }
+
+    /// What the program returns for the frame, and how long it takes on average, ns.
+    pub fn run(&mut self, frame: &[u8], repeat: u32) -> (u32, u128) {
+        let program = self.program.xdp().unwrap();
+        loop {
+            let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+            match program.test_run(options) {
+                Ok(result) => return (result.return_value, result.duration.as_nanos()),
+                Err(error) if is_interruption(&error) => {} // a signal to this process, for example a child's end
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// What bpftool says about a pinned map; `what` is its verb and, after the path, its further arguments.
+    pub fn bpftool_map(&self, verb: &str, map: &str, arguments: &str) -> String {
+        bpftool(&format!("map {verb} pinned {} {arguments}", self.options.pin_path.join(map).display()))
+    }
+}
+
+fn is_interruption(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == ErrorKind::Interrupted)
+}
+
+fn interface_index(wire: &Wire) -> u32 {
+    let links = wire.server.ip(&format!("-json link show dev {}", wire.server.interface())).unwrap();
+    let links: serde_json::Value = serde_json::from_str(&links).unwrap();
+    links[0]["ifindex"].as_u64().unwrap() as u32
+}

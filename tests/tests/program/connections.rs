@@ -1,0 +1,72 @@
+//! CONNECTIONS in batches: what happens when there is no room, or when somebody deleted an entry meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tcp_common::cases::world::LOCAL_V4;
+use tcp_common::{ConnectionKey, ConnectionValue, State};
+use xtcp::xdp::ConnectionTable;
+
+use crate::bench::{Bench, MAX_CONNECTIONS};
+
+fn key(number: u32) -> ConnectionKey {
+    let remote =
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a4d_0100 + number / 50_000)), (number % 50_000) as u16 + 1);
+    ConnectionKey::new((LOCAL_V4, 7).into(), remote)
+}
+
+fn entries(numbers: std::ops::Range<u32>, state: State) -> Vec<(ConnectionKey, ConnectionValue)> {
+    numbers.map(|number| (key(number), ConnectionValue { state, ..ConnectionValue::default() })).collect()
+}
+
+fn insert(table: &mut ConnectionTable, entries: &[(ConnectionKey, ConnectionValue)]) -> Vec<ConnectionKey> {
+    let mut failed = Vec::new();
+    table.insert_batch(entries, |key| failed.push(key)).unwrap();
+    failed
+}
+
+#[test]
+fn a_batch_larger_than_the_table_reports_each_entry_without_room() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    let more = MAX_CONNECTIONS + 10;
+    let failed = insert(&mut table, &entries(0..more, State::SYN_RCVD));
+    assert_eq!(failed, (MAX_CONNECTIONS..more).map(key).collect::<Vec<_>>());
+    assert_eq!(table.clear().unwrap(), MAX_CONNECTIONS as usize);
+}
+
+#[test]
+fn a_full_table_still_takes_changes_of_its_entries_around_one_without_room() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    insert(&mut table, &entries(0..MAX_CONNECTIONS, State::SYN_RCVD));
+    let mut batch = entries(0..2, State::ESTABLISHED);
+    batch.splice(1..1, entries(5000..5001, State::SYN_RCVD));
+    assert_eq!(insert(&mut table, &batch), [key(5000)]);
+    assert_eq!(count(&bench, "ESTABLISHED"), 2);
+}
+
+#[test]
+fn a_change_does_not_bring_back_an_entry_that_somebody_deleted() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    insert(&mut table, &entries(0..3, State::SYN_RCVD));
+    table.delete_batch(&[key(1)]).unwrap();
+    table.update_batch(&entries(0..3, State::ESTABLISHED)).unwrap();
+    assert_eq!((count(&bench, "ESTABLISHED"), count(&bench, "SYN_RCVD")), (2, 0));
+}
+
+#[test]
+fn missing_entries_in_a_deletion_keep_no_other_from_being_deleted() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    insert(&mut table, &entries(0..4, State::TIME_WAIT));
+    table.delete_batch(&[key(90), key(0), key(91), key(92), key(3), key(93)]).unwrap();
+    assert_eq!(count(&bench, "TIME_WAIT"), 2);
+    assert_eq!(table.clear().unwrap(), 2);
+    assert_eq!(count(&bench, "state"), 0);
+}
+
+/// How often a word occurs in bpftool's listing of the table.
+fn count(bench: &Bench, word: &str) -> usize {
+    bench.bpftool_map("dump", "CONNECTIONS", "").matches(word).count()
+}
