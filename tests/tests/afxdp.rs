@@ -320,7 +320,7 @@ struct Recorder {
 impl Recorder {
     fn answer(&mut self, call: &'static str, entries: usize) -> Result<(), XdpError> {
         self.calls.push((call, entries));
-        if self.broken { Err(XdpError::NoPrivilege { interface: "test0".to_owned() }) } else { Ok(()) }
+        if self.broken { Err(XdpError::NoPrivilege { doing: "commit".to_owned() }) } else { Ok(()) }
     }
 }
 
