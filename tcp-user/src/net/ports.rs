@@ -141,8 +141,12 @@ fn bind(address: SocketAddr, foreign: bool, reuse: bool) -> io::Result<OwnedFd> 
 /// Binds where only connections without an owner stand in the way; otherwise says who does.
 fn take_over(address: SocketAddr, foreign: bool) -> Result<OwnedFd, PortError> {
     let sockets = sockets_at(address).map_err(|error| port_error(address, error))?;
+    if sockets.is_empty() {
+        // Whoever had it has just let go, or the kernel is too old to tell.
+        return bind(address, foreign, false).map_err(|error| port_error(address, error));
+    }
     let (orphans, held): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.inode == 0);
-    if !held.is_empty() || orphans.is_empty() {
+    if !held.is_empty() {
         return Err(PortError::InUse { address, holders: name(held) });
     }
     let closing = PortError::Closing { address, count: orphans.len() };
@@ -157,6 +161,7 @@ fn take_over(address: SocketAddr, foreign: bool) -> Result<OwnedFd, PortError> {
 
 fn port_error(address: SocketAddr, source: io::Error) -> PortError {
     match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => PortError::InUse { address, holders: Vec::new() },
         Some(libc::EADDRNOTAVAIL) => PortError::NotLocal { address },
         Some(libc::EACCES | libc::EPERM) => PortError::NoPrivilege { address },
         _ => PortError::System { address, source },

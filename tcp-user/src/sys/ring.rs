@@ -154,7 +154,8 @@ impl<T: Entry> Consumer<T> {
 
 /// The memory of a ring, checked once so that every later access is in bounds.
 struct Ring<T> {
-    region: Arc<Region>,
+    /// Keeps the memory mapped that the pointers lead into.
+    _region: Arc<Region>,
     producer: NonNull<u32>,
     consumer: NonNull<u32>,
     flags: NonNull<u32>,
@@ -163,7 +164,7 @@ struct Ring<T> {
     _entries: PhantomData<T>,
 }
 
-// SAFETY: the pointers lead into `region`, which is kept alive and not tied to a thread; entries are plain data.
+// SAFETY: the pointers lead into `_region`, which is kept alive and not tied to a thread; entries are plain data.
 unsafe impl<T: Entry> Send for Ring<T> {}
 
 impl<T: Entry> Ring<T> {
@@ -175,7 +176,15 @@ impl<T: Entry> Ring<T> {
         let word = |offset| part::<u32>(&region, offset, 1).ok_or(bad);
         let (producer, consumer, flags) = (word(layout.producer)?, word(layout.consumer)?, word(layout.flags)?);
         let entries = part::<T>(&region, layout.entries, layout.capacity as usize).ok_or(bad)?;
-        Ok(Ring { region, producer, consumer, flags, entries, capacity: layout.capacity, _entries: PhantomData })
+        Ok(Ring {
+            _region: region,
+            producer,
+            consumer,
+            flags,
+            entries,
+            capacity: layout.capacity,
+            _entries: PhantomData,
+        })
     }
 
     fn producer(&self) -> &AtomicU32 {
@@ -194,8 +203,7 @@ impl<T: Entry> Ring<T> {
     }
 
     fn word(&self, pointer: NonNull<u32>) -> &AtomicU32 {
-        debug_assert!(self.region.len() >= size_of::<u32>());
-        // SAFETY: `new` checked bounds and alignment, `region` lives as long as `self`, and both sides access the
+        // SAFETY: `new` checked bounds and alignment, the region lives as long as `self`, and both sides access the
         // word only atomically.
         unsafe { AtomicU32::from_ptr(pointer.as_ptr()) }
     }
@@ -295,7 +303,7 @@ pub(crate) mod tests {
         let (mut producer, _) = pair::<u64>(4, 7);
         assert!(producer.push(70));
         producer.publish();
-        let region = producer.ring.region.clone();
+        let region = producer.ring._region.clone();
         let layout = Layout { producer: 0, consumer: 64, flags: 128, entries: 192, capacity: 4 };
         let mut consumer = Consumer::<u64>::new(region, layout).expect("consumer");
         assert_eq!((consumer.pop(), consumer.pop()), (Some(70), None));
