@@ -177,7 +177,7 @@ impl Connection {
             Plan::Syn => (self.send.iss, Flags::SYN.with(Flags::ACK.when(self.state == State::SYN_RCVD))),
             Plan::Stream(piece) => (piece.seq, self.stream_flags(&piece)),
             Plan::IdleProbe => (self.send.next - 1, Flags::ACK),
-            Plan::Ack => (self.send.next, Flags::ACK),
+            Plan::Ack => (self.send.acceptable_seq(), Flags::ACK),
         };
         let mss = self.receive_segment_size(cx).into();
         let window = if plan == Plan::Syn { self.recv.advertise_unscaled() } else { self.recv.advertise(mss) };
@@ -198,7 +198,7 @@ impl Connection {
             link: self.link,
             ttl: self.config.ttl,
             dscp: self.config.dscp,
-            seq: self.send.next,
+            seq: self.send.acceptable_seq(),
             ack: if self.state == State::SYN_SENT { SeqNum(0) } else { self.recv.next },
             flags: Flags(0),
             window: 0,

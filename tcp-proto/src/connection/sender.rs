@@ -76,6 +76,13 @@ impl Sender {
         self.base() + self.queued()
     }
 
+    /// The number of a segment without text: SND.NXT, unless that lies beyond the peer's window, because the window
+    /// was probed or shrank. There the peer would not look at the segment (RFC 9293 section 3.10.7.4, first step),
+    /// so that its own data would stay unacknowledged.
+    pub(super) fn acceptable_seq(&self) -> SeqNum {
+        self.next.earliest(self.base() + self.window)
+    }
+
     /// Whether something sent is unacknowledged.
     pub(super) fn is_outstanding(&self) -> bool {
         self.una != self.next
