@@ -149,7 +149,12 @@ impl Connection {
         self.arm(cx, Timer::Persist, interval);
     }
 
-    /// The peer's window opened: what the probes carried is sent again, and the rest follows.
+    /// Whether the peer's window is probed: the timer runs, or the probe is about to leave.
+    pub(super) fn is_persisting(&self) -> bool {
+        self.timers.is_armed(Timer::Persist) || self.probe_due == Some(Probe::Window)
+    }
+
+    /// The peer's window opened, or it took a probe: what the probes carried is sent again, and the rest follows.
     pub(super) fn stop_persisting(&mut self) {
         self.timers.stop(Timer::Persist);
         self.probe_due = None;

@@ -233,6 +233,10 @@ impl Connection {
         self.retries = 0;
         let outstanding = self.outstanding(cx);
         self.recovery.on_ack(segment.ack - before, outstanding, &mut self.congestion);
+        if self.is_persisting() {
+            // The peer took what a probe carried. Whether there is more to probe for shows anew.
+            self.stop_persisting();
+        }
         self.restart_retransmission(cx);
         self.tell_writer(cx);
     }
@@ -279,7 +283,7 @@ impl Connection {
         if !self.send.update_window(segment.seq, segment.ack, window) {
             return;
         }
-        if window > was && self.timers.is_armed(Timer::Persist) {
+        if window > was && self.is_persisting() {
             self.stop_persisting();
         }
     }
