@@ -46,9 +46,10 @@ fn clock(now: Instant) -> u32 {
     now.as_millis() as u32
 }
 
-/// Time since our clock showed `echo`.
-pub(super) fn time_since(echo: u32, now: Instant) -> Duration {
-    Duration::from_millis(clock(now).wrapping_sub(echo).into())
+/// Time since our clock showed `echo`; `None` if it did not show that yet.
+pub(super) fn time_since(echo: u32, now: Instant) -> Option<Duration> {
+    let elapsed = clock(now).wrapping_sub(echo);
+    (elapsed <= i32::MAX as u32).then(|| Duration::from_millis(elapsed.into()))
 }
 
 impl Connection {

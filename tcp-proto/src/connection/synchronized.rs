@@ -246,7 +246,7 @@ impl Connection {
     fn take_round_trip(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
         let timed = self.send.round_trip(segment.ack, cx.now);
         let echoed = segment.options.timestamps.filter(|t| self.recovery.is_active() && t.echo != 0);
-        if let Some(rtt) = timed.or(echoed.map(|t| time_since(t.echo, cx.now))) {
+        if let Some(rtt) = timed.or(echoed.and_then(|t| time_since(t.echo, cx.now))) {
             self.rtt.sample(rtt, &self.config);
         }
     }
