@@ -1,0 +1,157 @@
+//! The RTT estimator: what the RTO is, and which segments tell (RFC 6298 sections 2 to 4, Karn's rule,
+//! RFC 7323 section 4).
+
+use tcp_proto::{RttEstimator, TcpConfig};
+
+use crate::common::{Trace, ms};
+use crate::{PEER_SYN, defaults, established_after, rto, srtt};
+
+/// Writes a segment and has it acknowledged after `rtt` ms; `at` is the number of its first byte.
+fn round_trip(t: &mut Trace, at: u32, rtt: u64) {
+    t.write(100);
+    t.stack(&format!("PA {at}:{} ack 1", at + 100));
+    let end = t.clock() + rtt;
+    t.quiet_until(end);
+    t.peer(&format!(". 1:1 ack {}", at + 100));
+}
+
+#[test]
+fn the_rto_is_srtt_plus_four_times_the_variation() {
+    let mut t = established_after(defaults(), 100);
+    // RTTVAR = 50.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
+    round_trip(&mut t, 1, 180);
+    // RTTVAR = 3/4 x 50 + 1/4 x 80 = 57.5; SRTT = 7/8 x 100 + 1/8 x 180 = 110.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(110), 340));
+    t.write(100);
+    t.stack("PA 101:201 ack 1");
+    t.stack_at(280 + 340, "PA 101:201 ack 1");
+    t.stack_at(280 + 340 + 680, "PA 101:201 ack 1");
+}
+
+#[test]
+fn with_the_textbooks_estimator_the_rto_is_twice_a_slow_average() {
+    let mut t = established_after(TcpConfig { rtt_estimator: RttEstimator::Rfc793, ..defaults() }, 200);
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(200), 400));
+    round_trip(&mut t, 1, 300);
+    // 0.9 x 200 + 0.1 x 300.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(210), 420));
+    t.write(100);
+    t.stack("PA 101:201 ack 1");
+    t.stack_at(500 + 420, "PA 101:201 ack 1");
+    t.stack_at(500 + 420 + 840, "PA 101:201 ack 1");
+}
+
+#[test]
+fn min_rto_bounds_the_variation_term_so_that_a_steady_path_keeps_a_margin() {
+    let mut t = established_after(defaults(), 100);
+    for segment in 0..40 {
+        round_trip(&mut t, 1 + 100 * segment, 100);
+    }
+    // Not max(200, 100 + nearly nothing): every ACK a little late would be taken for a loss.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
+
+    let mut t = established_after(TcpConfig { min_rto: ms(10), ..defaults() }, 100);
+    for segment in 0..40 {
+        round_trip(&mut t, 1 + 100 * segment, 100);
+    }
+    assert_eq!(rto(&mut t), 110);
+}
+
+#[test]
+fn min_rto_is_the_textbooks_estimators_lower_bound_and_max_rto_the_upper() {
+    let textbook = TcpConfig { rtt_estimator: RttEstimator::Rfc793, ..defaults() };
+    let mut t = established_after(textbook.clone(), 50);
+    assert_eq!(rto(&mut t), 200);
+    let mut t = established_after(TcpConfig { max_rto: ms(500), initial_rto: ms(500), ..textbook }, 400);
+    assert_eq!(rto(&mut t), 500);
+}
+
+#[test]
+fn karn_a_repeated_segment_is_no_sample_and_the_rto_stays_backed_off_until_there_is_one() {
+    let mut t = established_after(defaults(), 100);
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(400, "PA 1:101 ack 1");
+    t.quiet_until(450);
+    t.peer(". 1:1 ack 101");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 600), "no sample");
+    // The next segment is lost as well: it is repeated after the RTO as it was, not after a fresh one.
+    t.write(100);
+    t.stack("PA 101:201 ack 1");
+    t.stack_at(1_050, "PA 101:201 ack 1");
+    t.peer(". 1:1 ack 201");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 1_200));
+    // One that was sent once tells, and ends the backoff.
+    round_trip(&mut t, 201, 100);
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
+}
+
+/// Established with timestamps and no round trip time; 100 bytes were sent at 0 ms and again at 200 ms.
+fn repeated_with_timestamps() -> Trace {
+    let mut t = Trace::listen(TcpConfig { window_scale: false, ..TcpConfig::default() });
+    t.peer("S 0:0 <mss 1460,ts 500 0>");
+    t.stack("SA 0:0 ack 1 <mss 1460,ts 1000000 500>");
+    t.peer(". 1:1 ack 1 <ts 500 1000000>");
+    t.accept();
+    t.write(100);
+    t.stack("PA 1:101 ack 1 <ts 1000000 500>");
+    t.stack_at(200, "PA 1:101 ack 1 <ts 1000200 500>");
+    t.quiet_until(350);
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 400));
+    t
+}
+
+#[test]
+fn with_timestamps_the_ack_of_a_repeated_segment_is_a_sample_of_the_sending_that_it_echoes() {
+    let mut t = repeated_with_timestamps();
+    t.peer(". 1:1 ack 101 <ts 501 1000200>");
+    // 150 ms: SRTT = 150 / 8, 4 x RTTVAR = 150 and min_rto more.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(18), 218));
+
+    let mut t = repeated_with_timestamps();
+    t.peer(". 1:1 ack 101 <ts 501 1000000>");
+    // 350 ms: SRTT = 350 / 8, 4 x RTTVAR = 350.
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(43), 393));
+}
+
+#[test]
+fn an_echo_of_what_our_clock_did_not_show_yet_is_no_sample() {
+    let mut t = repeated_with_timestamps();
+    t.peer(". 1:1 ack 101 <ts 501 1000351>");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 400));
+}
+
+#[test]
+fn after_a_repeated_syn_the_rto_is_three_seconds_until_there_is_a_sample() {
+    let mut t = Trace::connect(defaults());
+    t.stack("S 0:0 <mss 1460>");
+    t.stack_at(1_000, "S 0:0 <mss 1460>");
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (None, 3_000));
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(4_000, "PA 1:101 ack 1");
+    t.peer(". 1:1 ack 101");
+    round_trip(&mut t, 101, 100);
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
+
+    let mut t = Trace::listen(defaults());
+    t.peer(PEER_SYN);
+    t.stack("SA 0:0 ack 1 <mss 1460>");
+    t.stack_at(1_000, "SA 0:0 ack 1 <mss 1460>");
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    assert_eq!((srtt(&mut t), rto(&mut t)), (None, 3_000));
+}
+
+#[test]
+fn a_longer_initial_rto_is_not_cut_to_three_seconds() {
+    let mut t = Trace::connect(TcpConfig { initial_rto: ms(5_000), ..defaults() });
+    t.stack("S 0:0 <mss 1460>");
+    t.stack_at(5_000, "S 0:0 <mss 1460>");
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    assert_eq!(rto(&mut t), 5_000);
+}
