@@ -46,7 +46,10 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steer {
     /// It belongs to a connection.
-    Connection,
+    Connection {
+        /// RX queue whose worker owns the connection.
+        queue: u16,
+    },
     /// It is a SYN to a listener.
     Syn,
     /// It is another segment of an owned port, to be answered per RFC 9293 sections 3.10.7.1 and 3.10.7.2.
@@ -66,6 +69,13 @@ pub enum Sockets {
     Nowhere,
 }
 
+/// What the decision needs of an entry of CONNECTIONS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// RX queue whose worker owns it.
+    pub queue: u16,
+}
+
 /// The maps that the decision reads. Each method is one lookup; the program asks the kernel, tests and the
 /// simulator ask memory.
 pub trait Maps {
@@ -75,8 +85,8 @@ pub trait Maps {
     fn accepts_vlan(&self, vid: u16) -> bool;
     /// Whether a segment to this local port may be ours.
     fn owns_port(&self, port: u16) -> bool;
-    /// Whether the connection has an entry in CONNECTIONS.
-    fn has_connection(&self, key: &ConnectionKey) -> bool;
+    /// The connection's entry in CONNECTIONS.
+    fn connection(&self, key: &ConnectionKey) -> Option<Connection>;
     /// Whether LISTENERS has this entry.
     fn has_listener(&self, key: &ListenerKey) -> bool;
     /// Whether this is a unicast address of the interface now.
@@ -135,7 +145,7 @@ fn of_segment<M: Maps>(segment: &Segment, key: &ConnectionKey, config: &Config, 
 /// Whose a segment of an owned port is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    Connection,
+    Connection(Connection),
     Listener,
     /// An active open may use the port; none does with this peer.
     Ephemeral,
@@ -144,8 +154,8 @@ enum Owner {
 /// `None`: the port is owned on another address, so that here it is the kernel's.
 #[inline(always)]
 fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owner> {
-    if maps.has_connection(key) {
-        return Some(Owner::Connection);
+    if let Some(connection) = maps.connection(key) {
+        return Some(Owner::Connection(connection));
     }
     if maps.has_listener(&ListenerKey { addr: key.local_addr, port: key.local_port, pad: 0 }) {
         return Some(Owner::Listener);
@@ -165,7 +175,7 @@ fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owne
 fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
     match (owner, shape) {
         (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
-        (Owner::Connection, _) => Verdict::Steer(Steer::Connection),
+        (Owner::Connection(Connection { queue }), _) => Verdict::Steer(Steer::Connection { queue }),
         (_, Err(reason)) => Verdict::Drop(reason),
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
         (Owner::Listener, Ok(Class::Syn)) => Verdict::Steer(Steer::Syn),
@@ -175,7 +185,7 @@ fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
 
 #[inline(always)]
 fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> {
-    if !maps.owns_port(quoted.local_port) || !maps.has_connection(quoted) {
+    if !maps.owns_port(quoted.local_port) || maps.connection(quoted).is_none() {
         return None;
     }
     let verdict = match maps.sockets() {
@@ -195,7 +205,7 @@ impl Verdict {
         match self {
             Verdict::Pass => Outcome::Pass,
             Verdict::Drop(_) => Outcome::Drop,
-            Verdict::Steer(Steer::Connection) => Outcome::SteerConnection,
+            Verdict::Steer(Steer::Connection { .. }) => Outcome::SteerConnection,
             Verdict::Steer(Steer::Syn) => Outcome::SteerSyn,
             Verdict::Steer(Steer::NoConnection) => Outcome::SteerNoConnection,
             Verdict::Steer(Steer::Icmp) => Outcome::SteerIcmp,

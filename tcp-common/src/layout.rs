@@ -126,6 +126,48 @@ pub const FLAG_TIMESTAMPS: u8 = 1;
 
 const _: () = assert!(size_of::<ConnectionValue>() == 64);
 
+/// What the program puts before a frame for the worker that receives it when another one owns the connection
+/// (XDP metadata: the bytes just before the Ethernet header in the memory of an AF_XDP frame).
+///
+/// A hint and no more: a frame without one shows whatever an earlier frame left in the same memory. A worker looks
+/// for the connection among its own first, then asks [`Handover::owner`], and does not hand over what it was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Handover {
+    /// [`Handover::MARK`].
+    pub mark: u16,
+    /// RX queue whose worker owns the connection.
+    pub queue: u16,
+    /// The connection's local port, host order.
+    pub local_port: u16,
+    /// The connection's remote port, host order.
+    pub remote_port: u16,
+}
+
+const _: () = assert!(size_of::<Handover>() == Handover::LENGTH);
+
+impl Handover {
+    /// Bytes before the frame.
+    pub const LENGTH: usize = 8;
+    /// What distinguishes a hint from memory never written.
+    pub const MARK: u16 = 0x5854;
+
+    /// The hint about a connection that the worker of RX queue `queue` owns.
+    #[must_use]
+    #[inline(always)]
+    pub fn new(key: &ConnectionKey, queue: u16) -> Self {
+        Handover { mark: Handover::MARK, queue, local_port: key.local_port, remote_port: key.remote_port }
+    }
+
+    /// The RX queue whose worker owns the connection `key`, if `metadata` (the bytes before the frame) says so.
+    #[must_use]
+    pub fn owner(metadata: [u8; Handover::LENGTH], key: &ConnectionKey) -> Option<u16> {
+        let [mark, queue, local_port, remote_port] =
+            core::array::from_fn(|word| u16::from_ne_bytes([metadata[2 * word], metadata[2 * word + 1]]));
+        (Handover { mark, queue, local_port, remote_port } == Handover::new(key, queue)).then_some(queue)
+    }
+}
+
 /// Key of LISTENERS: where a listener listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]

@@ -8,10 +8,12 @@ mod log;
 mod maps;
 
 use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::bpf_xdp_adjust_meta;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
-use tcp_common::decide::{Decision, Verdict, decide};
+use tcp_common::decide::{Decision, Steer, Verdict, decide};
+use tcp_common::layout::Handover;
 use tcp_common::packet::Frame;
 
 use crate::maps::KernelMaps;
@@ -24,18 +26,39 @@ fn xtcp(context: XdpContext) -> u32 {
     let mut key = ConnectionKey::default();
     let decision = decide(&frame, &maps, &mut key);
     maps.count(&decision);
-    carry_out(&decision, &maps, &key)
+    carry_out(&context, &decision, &maps, &key)
 }
 
 #[inline(always)]
-fn carry_out(decision: &Decision, maps: &KernelMaps, key: &ConnectionKey) -> u32 {
+fn carry_out(context: &XdpContext, decision: &Decision, maps: &KernelMaps, key: &ConnectionKey) -> u32 {
     match decision.verdict {
         Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Steer(_) => maps.steer(),
+        Verdict::Steer(steer) => {
+            if let Steer::Connection { queue } = steer
+                && u32::from(queue) != maps.queue
+            {
+                hand_over(context, &Handover::new(key, queue));
+            }
+            maps.steer()
+        }
         Verdict::Drop(reason) => {
             log::drop(reason, key);
             xdp_action::XDP_DROP
         }
+    }
+}
+
+/// Puts the hint before the frame. A driver without room for it leaves it out: then the worker has to find out.
+#[inline(always)]
+fn hand_over(context: &XdpContext, hint: &Handover) {
+    // SAFETY: `context` is the one that the kernel gave us; pointers into the frame are not used any more.
+    if unsafe { bpf_xdp_adjust_meta(context.ctx, -(Handover::LENGTH as i32)) } != 0 {
+        return;
+    }
+    let metadata = context.metadata();
+    if metadata + Handover::LENGTH <= context.metadata_end() {
+        // SAFETY: the bytes lie between the beginning of the metadata and the frame (checked above).
+        unsafe { (metadata as *mut Handover).write_unaligned(*hint) };
     }
 }
 

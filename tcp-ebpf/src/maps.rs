@@ -11,7 +11,7 @@ use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use tcp_common::counters::Counters;
-use tcp_common::decide::{Decision, Maps, Sockets};
+use tcp_common::decide::{Connection, Decision, Maps, Sockets};
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
     MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, VLAN_WORDS,
@@ -73,8 +73,11 @@ impl Maps for KernelMaps {
     }
 
     #[inline(always)]
-    fn has_connection(&self, key: &ConnectionKey) -> bool {
-        CONNECTIONS.get_ptr(key).is_some()
+    fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
+        let value = CONNECTIONS.get_ptr(key)?;
+        // SAFETY: an aligned word of a map entry. No reference to the entry is made: anybody may have written
+        // anything to it, and not every byte is a `State`.
+        Some(Connection { queue: unsafe { (&raw const (*value).queue).read() } })
     }
 
     #[inline(always)]

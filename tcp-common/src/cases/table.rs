@@ -64,7 +64,7 @@ fn not_ours() -> Vec<Case> {
 
 fn connections() -> Vec<Case> {
     let own = |letters| SegmentFrame::v4(7, letters).build();
-    let steered = |name, frame, class| Case::steered(name, frame, class, Steer::Connection);
+    let steered = |name, frame, class| Case::steered(name, frame, class, Steer::Connection { queue: 0 });
     let unclassed = |name, frame| Case { class: None, ..steered(name, frame, Class::Ack) };
     [
         steered("a connection's ACK is steered", own("A"), Class::Ack),
@@ -85,6 +85,10 @@ fn connections() -> Vec<Case> {
             "a connection's segment with a bad header length is steered",
             SegmentFrame::v4(7, "A").build_with(|frame| frame[TCP + 12] = 0x40),
         ),
+        Case {
+            verdict: Verdict::Steer(Steer::Connection { queue: 7 }),
+            ..steered("a connection's owner is told", own("A"), Class::Ack).when(|world| world.queue = 7)
+        },
         Case::dropped(
             "a first fragment is dropped even of a connection",
             SegmentFrame::v4(7, "A").fragment(0, true).build(),
@@ -351,7 +355,7 @@ fn liveness() -> Vec<Case> {
             "a connection's segment is dropped when only another queue has a socket",
             own.clone(),
             Class::Ack,
-            Steer::Connection,
+            Steer::Connection { queue: 0 },
         )),
         elsewhere(Case::steered(
             "a SYN is dropped when only another queue has a socket",

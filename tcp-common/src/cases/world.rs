@@ -6,7 +6,7 @@ use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 
-use crate::decide::{Maps, Sockets};
+use crate::decide::{Connection, Maps, Sockets};
 use crate::layout::{
     Config, ConnectionKey, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey, from_bytes,
 };
@@ -43,6 +43,8 @@ pub struct World {
     pub ephemeral: RangeInclusive<u16>,
     /// Connections.
     pub connections: Vec<ConnectionKey>,
+    /// The RX queue that owns them.
+    pub queue: u16,
     /// Queues with a socket.
     pub sockets: Sockets,
     /// Whether this CPU has let through as many ICMP errors as it may.
@@ -66,6 +68,7 @@ impl Default for World {
             ],
             ephemeral: 40_000..=40_999,
             connections: vec![connection_v4(), connection_v6()],
+            queue: 0,
             sockets: Sockets::Here,
             icmp_exhausted: false,
         }
@@ -124,8 +127,8 @@ impl Maps for MemoryMaps<'_> {
         self.world.ephemeral.contains(&port) || self.world.listeners.iter().any(|listener| listener.port() == port)
     }
 
-    fn has_connection(&self, key: &ConnectionKey) -> bool {
-        self.world.connections.contains(key)
+    fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
+        self.world.connections.contains(key).then_some(Connection { queue: self.world.queue })
     }
 
     fn has_listener(&self, key: &ListenerKey) -> bool {

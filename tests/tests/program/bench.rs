@@ -82,7 +82,7 @@ impl Bench {
         self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
         let mut table = self.program.connections().unwrap();
         table.clear().unwrap();
-        let value = ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() };
+        let value = ConnectionValue { state: State::ESTABLISHED, queue: world.queue, ..ConnectionValue::default() };
         let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
         table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
     }

@@ -7,8 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use etherparse::TcpHeader;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use tcp_common::layout::Handover;
+use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tests::net::{CLIENT_V4, SERVER_V4, Wire, WireOptions};
+use tests::raw::send_segment;
 use tests::wait::until;
 use xtcp::xdp::{Attached, LoadOptions, Program, XdpError, XdpMode, default_pin_path, load, unload};
 
@@ -55,6 +59,34 @@ fn generic_mode_attaches_on_a_socket_buffer_and_steers_too() {
     assert_eq!(attach(&wire, &mut program).unwrap(), Attached::Generic);
     knock(&wire);
     until("a steered SYN", || (program.counters().unwrap().steer_syn > 0).then_some(()));
+}
+
+#[test]
+fn a_segment_of_another_queues_connection_carries_the_owner_before_it() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let wire = wire();
+        let mut program = open(&LoadOptions { mode, ..own_options(&wire) });
+        let mut sockets = [socket(&wire, 0), socket(&wire, 1)];
+        for socket in &sockets {
+            program.register_socket(socket.queue(), socket.as_fd()).unwrap();
+        }
+        program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+        attach(&wire, &mut program).unwrap();
+
+        let key = ConnectionKey::new((SERVER_V4, PORT).into(), (CLIENT_V4, 50_001).into());
+        let value = ConnectionValue { state: State::ESTABLISHED, queue: 9, ..ConnectionValue::default() };
+        program.connections().unwrap().insert_batch(&[(key, value)], |key| panic!("no room for {key:?}")).unwrap();
+        let ack = TcpHeader { ack: true, ..TcpHeader::new(key.remote_port, key.local_port, 1, 1000) };
+        send_segment(&wire.client, CLIENT_V4, key.local(), ack, &[]);
+        let owner = until("the segment", || {
+            let mut metadata = None;
+            for socket in &mut sockets {
+                socket.receive(1, |received| metadata = Some(received.metadata));
+            }
+            metadata
+        });
+        assert_eq!(Handover::owner(owner, &key), Some(9), "{mode:?}");
+    }
 }
 
 #[test]
