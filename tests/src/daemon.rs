@@ -61,6 +61,7 @@ pub struct Daemon {
     /// Holds the configuration and, unless it was put elsewhere, the control socket.
     _directory: TempDir,
     pin_path: PathBuf,
+    was_killed: bool,
 }
 
 /// How a daemon ended that did not start.
@@ -210,8 +211,8 @@ impl<'lab> DaemonBuilder<'lab> {
         let config = directory.path().join("xtcp.toml");
         std::fs::write(&config, self.text(&control_socket)).expect("writing a file");
         let process = Process::spawn(self.command().arg(config));
-        let pin_path = Path::new("/sys/fs/bpf/xtcp").join(&self.interface);
-        Daemon { process, _directory: directory, control_socket, pin_path }.wait_until_ready()
+        let pin_path = pin_path(&self.interface);
+        Daemon { process, _directory: directory, control_socket, pin_path, was_killed: false }.wait_until_ready()
     }
 
     fn command(&self) -> Command {
@@ -322,10 +323,11 @@ impl Daemon {
         self.process.signal(Signal::TERM);
     }
 
-    /// Sends SIGKILL and reaps: the daemon dies without cleaning up.
+    /// Sends SIGKILL and reaps: the daemon dies without cleaning up. What it leaves goes when this is dropped.
     pub fn kill(&mut self) {
         self.process.signal(Signal::KILL);
-        let _ = self.wait();
+        self.wait();
+        self.was_killed = true;
     }
 
     /// Whether the daemon still runs.
@@ -369,6 +371,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let trouble = self.process.stop();
         self.process.end_is_known = true;
+        if self.was_killed {
+            remove_pins(&self.pin_path);
+        }
         if std::thread::panicking() {
             eprintln!("log of xtcp ({}):\n{}", self.pin_path.display(), self.process.stderr.all().join("\n"));
         } else if let Some(trouble) = trouble {
@@ -445,6 +450,20 @@ impl Lines {
             let _ = reader.join();
         }
         self.get()
+    }
+}
+
+/// Where the daemon of an interface pins its maps.
+#[must_use]
+pub fn pin_path(interface: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf/xtcp").join(interface)
+}
+
+/// Removes pins that nobody else will: their daemon was killed, or the test failed.
+pub(crate) fn remove_pins(pin_path: &Path) {
+    let _ = std::fs::remove_dir_all(pin_path);
+    if let Some(parent) = pin_path.parent() {
+        let _ = std::fs::remove_dir(parent); // Unless others are in it.
     }
 }
 

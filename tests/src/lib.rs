@@ -104,6 +104,9 @@ impl Deref for Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.capture.stop();
+        if std::thread::panicking() {
+            daemon::remove_pins(&daemon::pin_path(self.server.interface()));
+        }
         let Some(report) = self.checker().report() else { return };
         if std::thread::panicking() {
             eprintln!("{report}");

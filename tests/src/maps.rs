@@ -64,6 +64,16 @@ impl Maps {
         self.bpftool("delete", "CONNECTIONS", &[&["key"], &key[..]].concat());
     }
 
+    /// The kernel's id of a map: it stays the same as long as the map itself does.
+    ///
+    /// # Panics
+    /// When bpftool fails.
+    #[must_use]
+    pub fn id(&self, map: &str) -> u64 {
+        let text = self.bpftool("show", map, &[]);
+        number(&serde_json::from_str(&text).expect("bpftool prints JSON"), "id")
+    }
+
     /// `bpftool map dump` of a map as a person sees it.
     ///
     /// # Panics

@@ -1,12 +1,12 @@
 //! Start and stop: drain, abort, sudden death, a second daemon, programs loaded without a daemon, nothing left behind.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
 use tests::Lab;
-use tests::daemon::{output, xtcp_binary};
+use tests::daemon::{output, pin_path, xtcp_binary};
+use tests::maps::Maps;
 use tests::net::SERVER_V4;
 use tests::peer::{self, assert_same, round_trip};
 use tests::wait::until;
@@ -121,15 +121,16 @@ fn a_loaded_program_is_adopted_and_outlives_the_daemon_until_it_is_unloaded() {
     let lab = Lab::new();
     let interface = lab.server.interface();
     xtcp_in_server(&lab, &["load", "--interface", interface]);
-    let loaded = lab.server.xdp_program().unwrap().expect("load attaches a program");
+    assert!(lab.server.xdp_program().unwrap().is_some(), "load attached nothing");
+    let maps = Maps::at(&pin_path(interface));
+    let loaded = ["CONNECTIONS", "COUNTERS"].map(|map| maps.id(map));
     let mut daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
-    assert_eq!(lab.server.xdp_program().unwrap(), Some(loaded), "run replaced the loaded program");
     assert_same(&peer::exchange(&lab.connect(server(ECHO)), b"adopted"), b"adopted");
     daemon.terminate();
     assert_eq!(daemon.wait().code(), Some(0));
-    assert_eq!(lab.server.xdp_program().unwrap(), Some(loaded), "the end of the daemon detached the program");
-    let pins: BTreeSet<_> = daemon.pin_path().read_dir().unwrap().map(|pin| pin.unwrap().file_name()).collect();
-    assert!(pins.contains(std::ffi::OsStr::new("CONNECTIONS")), "{pins:?}");
+    assert!(lab.server.xdp_program().unwrap().is_some(), "the end of the daemon detached the program");
+    assert_eq!(["CONNECTIONS", "COUNTERS"].map(|map| maps.id(map)), loaded, "the maps are not the loaded ones");
+    assert_eq!(maps.counter("steer_syn"), 1, "the adopted map did not count the connection");
     xtcp_in_server(&lab, &["unload", "--interface", interface]);
     assert_nothing_left(&lab, daemon.pin_path());
 }

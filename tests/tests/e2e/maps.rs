@@ -20,9 +20,9 @@ const BACKEND: u16 = 8000;
 fn an_established_connection_is_in_the_map_by_its_addresses_ports_and_state() {
     let lab = Lab::new();
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").listen(SERVER_V6, ECHO, "echo").start();
-    for address in SERVERS {
+    let connections = SERVERS.map(|address| lab.connect((address, ECHO)));
+    for (address, connection) in SERVERS.into_iter().zip(&connections) {
         let local = SocketAddr::new(address, ECHO);
-        let connection = lab.connect(local);
         let remote = connection.local_addr().unwrap();
         let entry =
             until("the entry", || daemon.maps().connection(local, remote).filter(|e| e.state() == "ESTABLISHED"));
