@@ -334,6 +334,8 @@ impl Connection {
     fn text_advances(&mut self, cx: &mut Context<'_>, advance: u32, filled_gap: bool) {
         self.counters.bytes_in += u64::from(advance);
         self.recv.unacknowledged = self.recv.unacknowledged.saturating_add(advance);
+        // Duplicate ACKs still owed would carry the new number, and tell of a loss that is none.
+        self.recv.owed.duplicates = 0;
         if filled_gap || self.recv.unacknowledged >= 2 * u32::from(self.receive_segment_size(cx)) {
             self.recv.owed.now = true;
         } else {
