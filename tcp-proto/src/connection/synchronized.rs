@@ -48,18 +48,29 @@ impl Connection {
         DONE
     }
 
-    /// PAWS (RFC 7323 section 5.3), before the first step. A RST is not subject to it.
+    /// PAWS (RFC 7323 sections 3.2 and 5.3), before the first step. A RST is not subject to it; nor is a SYN without
+    /// timestamps, for its sender may have restarted: it gets its challenge.
     fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        let Some(timestamps) = segment.options.timestamps else { return NEXT };
-        if segment.rst() {
+        if segment.rst() || self.recv.timestamps().is_none() {
             return NEXT;
         }
+        let Some(timestamps) = segment.options.timestamps else {
+            return self.timestamp_is_missing(cx, segment);
+        };
         if self.recv.is_old(timestamps.value, cx.now) {
             cx.drop(DropReason::OldTimestamp);
             self.answer_unacceptable(cx, segment);
             return DONE;
         }
         NEXT
+    }
+
+    fn timestamp_is_missing(&self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if segment.syn() {
+            return NEXT;
+        }
+        cx.drop(DropReason::NoTimestamp);
+        DONE
     }
 
     /// First, check the sequence number: what is outside of the window is answered by an ACK, what
