@@ -89,7 +89,12 @@ impl Connection {
         if let Some(timestamps) = segment.options.timestamps {
             self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
         }
-        ControlFlow::Continue(self.trim(segment))
+        let trimmed = self.trim(segment);
+        // What the right edge cut off must be sent again, or probed our closed window: the peer has to be told.
+        if trimmed.end().before(segment.end()) && !segment.rst() {
+            self.recv.owed.now = true;
+        }
+        ControlFlow::Continue(trimmed)
     }
 
     /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
