@@ -22,13 +22,14 @@ impl Connection {
     pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         self.repeat_syn_ack(cx, segment)?;
         self.check_timestamp(cx, segment)?;
+        let bare = segment.length() == 0;
         let segment = &match self.first_check_sequence(cx, segment) {
             ControlFlow::Continue(trimmed) => trimmed,
             ControlFlow::Break(()) => return DONE,
         };
         self.second_check_rst(cx, segment)?;
         self.fourth_check_syn(cx, segment)?;
-        self.fifth_check_ack(cx, segment)?;
+        self.fifth_check_ack(cx, segment, bare)?;
         self.restart_keepalive(cx);
         self.take_text(cx, segment);
         self.take_fin(cx, segment);
@@ -191,8 +192,8 @@ impl Connection {
         }
     }
 
-    /// Fifth, check the ACK field.
-    fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+    /// Fifth, check the ACK field. `bare`: nothing else came with it, not even what the first step cut off.
+    fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>, bare: bool) -> Step {
         if !segment.has_ack() {
             cx.drop(DropReason::Meaningless);
             return DONE;
@@ -204,8 +205,8 @@ impl Connection {
         let window = u32::from(segment.window) << self.send.scale;
         if segment.ack.after(self.send.una) {
             self.ack_advances(cx, segment);
-        } else if segment.ack == self.send.una {
-            self.ack_repeats(cx, segment, window);
+        } else if segment.ack == self.send.una && bare {
+            self.bare_ack_repeats(cx, window);
         }
         self.take_window(segment, window);
         self.fin_may_be_acked(cx);
@@ -281,8 +282,8 @@ impl Connection {
     }
 
     /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
-    fn ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
-        let duplicate = self.send.is_outstanding() && segment.length() == 0 && window == self.send.window;
+    fn bare_ack_repeats(&mut self, cx: &Context<'_>, window: u32) {
+        let duplicate = self.send.is_outstanding() && window == self.send.window;
         if duplicate && window > 0 {
             let outstanding = self.outstanding(cx);
             self.recovery.on_duplicate(outstanding, &mut self.congestion);
