@@ -294,10 +294,11 @@ impl Connection {
         Outstanding { una: self.send.una, next: self.send.next, mss: self.segment_size(cx).into() }
     }
 
-    /// SND.WND follows the newest segment. When a closed window opens, what the probes carried goes again.
+    /// SND.WND follows the newest segment, unless its ACK is an old one. When a closed window opens, what the probes
+    /// carried goes again.
     fn take_window(&mut self, segment: &Segment<'_>, window: u32) {
         let was = self.send.window;
-        if !self.send.update_window(segment.seq, segment.ack, window) {
+        if segment.ack.before(self.send.una) || !self.send.update_window(segment.seq, segment.ack, window) {
             return;
         }
         if window > was && self.is_persisting() {
