@@ -12,6 +12,9 @@ use crate::time::Instant;
 /// have wrapped. 24 days.
 const TIMESTAMP_LIFETIME: u32 = 24 * 24 * 3600;
 
+/// Largest window there is, bytes (RFC 7323 section 2.3).
+const MAX_WINDOW: u32 = (u16::MAX as u32) << 14;
+
 /// ACKs that are owed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Owed {
@@ -66,7 +69,7 @@ impl Receiver {
             irs: SeqNum(0),
             next: SeqNum(0),
             edge: SeqNum(0),
-            capacity: config.recv_buffer,
+            capacity: config.recv_buffer.min(MAX_WINDOW),
             scale: scale_for(config.recv_buffer),
             scaling: false,
             fin: None,
@@ -147,8 +150,7 @@ impl Receiver {
 
     /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.
     pub(super) fn insert(&mut self, pool: &mut Pool, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
-        let end = self.readable() + (seq - self.next) as usize + bytes.len();
-        if end > (self.capacity + WINDOW_SLACK) as usize {
+        if (seq + bytes.len() as u32).after(self.limit()) {
             return Err(NoRoom);
         }
         let buffer = self.buffer.get_or_insert_default();
@@ -182,6 +184,11 @@ impl Receiver {
         self.owed.duplicates = (self.owed.duplicates + 1).min(MAX_DUPLICATE_ACKS);
     }
 
+    /// The last right edge that can be honoured.
+    fn limit(&self) -> SeqNum {
+        self.next + (self.capacity + WINDOW_SLACK).saturating_sub(self.readable() as u32)
+    }
+
     /// The right edge that the free space allows: it moves in steps of at least a segment or half the buffer
     /// (silly window avoidance, RFC 9293 section 3.8.6.2.2), and never left.
     fn allowed_edge(&self, mss: u32) -> SeqNum {
@@ -200,10 +207,13 @@ impl Receiver {
     }
 
     /// The window field of a segment that leaves now, and the edge it stands for. A window that is no
-    /// multiple of the scale is rounded up, because rounding down would move the edge left.
+    /// multiple of the scale is rounded up, because rounding down would move the edge left. Many small segments
+    /// push the edge ahead of them that way; where it could not be honoured any more the field is rounded down,
+    /// and the edge offered before still counts (RFC 7323 section 2.4).
     pub(super) fn advertise(&mut self, mss: u32) -> u16 {
         self.edge = self.allowed_edge(mss);
-        let units = self.window().div_ceil(1 << self.scale).min(u16::MAX.into());
+        let up = self.window().div_ceil(1 << self.scale).min(u16::MAX.into());
+        let units = if (self.next + (up << self.scale)).after(self.limit()) { self.window() >> self.scale } else { up };
         self.edge = self.edge.latest(self.next + (units << self.scale));
         units as u16
     }

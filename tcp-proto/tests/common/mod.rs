@@ -422,7 +422,7 @@ impl Trace {
 
     /// Moves to the next deadline and serves it.
     #[track_caller]
-    fn jump(&mut self, why: &str) {
+    pub fn jump(&mut self, why: &str) {
         let next = self.stack.poll_timeout().unwrap_or_else(|| panic!("{why}: no timer is armed"));
         self.now = self.now.max(next);
         self.stack.handle_timeout(self.now);
