@@ -90,14 +90,15 @@ impl Recovery {
         self.duplicates = self.duplicates.saturating_add(1);
         match self.phase {
             Phase::Fast => self.inflation = self.inflation.saturating_add(at.mss),
-            // A repeat of what a timeout sent again is no new loss (RFC 6582 section 3.2, step 1).
-            Phase::Open if self.duplicates == DUPLICATE_THRESHOLD && at.una.at_or_after(self.recover) => {
+            Phase::Open if self.duplicates == DUPLICATE_THRESHOLD => {
                 congestion.on_loss(at.in_flight(), at.mss);
                 self.phase = Phase::Fast;
                 self.recover = at.next;
                 self.head_due = true;
                 self.inflation = u32::from(DUPLICATE_THRESHOLD) * at.mss;
             }
+            // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
+            // section 3.2, step 1).
             Phase::Open | Phase::Timeout => {}
         }
     }
@@ -191,5 +192,20 @@ mod tests {
         assert!(!recovery.head_due(), "repeats of what the timeout sent again are no new loss");
         recovery.on_ack(7_000, at(10_000, 10_000), &mut reno);
         assert!(!recovery.is_active());
+    }
+
+    #[test]
+    fn a_loss_is_found_however_much_was_sent_since_the_last_one() {
+        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        for una in [1 << 30, 2 << 30, (2 << 30) + 5_000] {
+            recovery.on_sent(SeqNum(una));
+            recovery.on_ack(MSS, at(una, una), &mut reno);
+        }
+        let una = (2 << 30) + 5_000;
+        recovery.on_sent(SeqNum(una + 10_000));
+        for _ in 0..3 {
+            recovery.on_duplicate(at(una, una + 10_000), &mut reno);
+        }
+        assert!(recovery.head_due());
     }
 }

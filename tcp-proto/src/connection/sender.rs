@@ -28,6 +28,8 @@ pub(super) struct Sender {
     pub(super) peer_mss: u16,
     /// Whether our SYN is to be sent, first or again.
     pub(super) syn_due: bool,
+    /// Whether our SYN was acknowledged.
+    syn_acked: bool,
     /// Whether the SYN was sent more than once.
     pub(super) syn_repeated: bool,
     /// Whether our FIN was sent; SND.NXT is past it then.
@@ -53,6 +55,7 @@ impl Sender {
             scale: 0,
             peer_mss,
             syn_due: false,
+            syn_acked: false,
             syn_repeated: false,
             fin_sent: false,
             writer_waits: false,
@@ -66,9 +69,10 @@ impl Sender {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len() as u32)
     }
 
-    /// The number of the first queued byte: SND.UNA, but never the SYN's.
+    /// The number of the first queued byte: SND.UNA, but never the SYN's. (SND.UNA can't tell by itself: it comes by
+    /// every number again after 4 GiB.)
     fn base(&self) -> SeqNum {
-        self.una.latest(self.iss + 1)
+        self.una + u32::from(!self.syn_acked)
     }
 
     /// The number after the last queued byte: where a FIN goes.
@@ -112,6 +116,7 @@ impl Sender {
         let base = self.base();
         let bytes = if ack.after(base) { (ack - base).min(self.queued()) } else { 0 };
         self.una = ack;
+        self.syn_acked = true;
         if let Some(buffer) = &mut self.buffer {
             buffer.release(pool, bytes as usize);
             if buffer.len() == 0 {
@@ -159,5 +164,29 @@ impl Sender {
     pub(super) fn round_trip(&mut self, ack: SeqNum, now: Instant) -> Option<core::time::Duration> {
         let (_, sent) = self.timed.take_if(|(end, _)| end.at_or_before(ack))?;
         Some(now.since(sent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_queued_byte_keeps_its_number_however_much_was_sent_before() {
+        let mut pool = Pool::new(1 << 20);
+        let mut sender = Sender::new(SeqNum(5), 1460);
+        assert_eq!(sender.append(&mut pool, b"abc"), 3);
+        assert_eq!(sender.data_end(), SeqNum(9), "the SYN comes first");
+        // In steps of less than half the number space: to and beyond where the numbers start over.
+        for ack in [9, 1 << 30, 2 << 30, (2 << 30) + 100, 3 << 30, 4, 5, 6, 100] {
+            sender.acknowledge(&mut pool, SeqNum(ack));
+            assert_eq!(sender.data_end(), SeqNum(ack));
+            assert_eq!(sender.append(&mut pool, b"defg"), 4);
+            let mut sent = [0; 2];
+            sender.copy(SeqNum(ack) + 1, &mut sent);
+            assert_eq!((&sent, sender.data_end()), (b"ef", SeqNum(ack) + 4));
+            sender.acknowledge(&mut pool, SeqNum(ack) + 4);
+            assert_eq!(pool.in_use(), 0);
+        }
     }
 }
