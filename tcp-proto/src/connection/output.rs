@@ -268,7 +268,6 @@ impl Connection {
             self.send.next = self.send.iss + 1;
             self.send.time(self.send.next, cx.now);
         } else {
-            self.send.syn_repeated = true;
             self.send.stop_timing();
             self.counters.retransmits += 1;
         }

@@ -30,8 +30,6 @@ pub(super) struct Sender {
     pub(super) syn_due: bool,
     /// Whether our SYN was acknowledged.
     syn_acked: bool,
-    /// Whether the SYN was sent more than once.
-    pub(super) syn_repeated: bool,
     /// Whether our FIN was sent; SND.NXT is past it then.
     pub(super) fin_sent: bool,
     /// Whether the application found the buffer full and waits for room.
@@ -56,7 +54,6 @@ impl Sender {
             peer_mss,
             syn_due: false,
             syn_acked: false,
-            syn_repeated: false,
             fin_sent: false,
             writer_waits: false,
             timed: None,
