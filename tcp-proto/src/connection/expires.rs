@@ -52,7 +52,6 @@ impl Connection {
         if u32::from(self.retries) == self.config.retries1 && self.held {
             cx.event(Event::Retransmitting(cx.id));
         }
-        self.send.stop_timing();
         let outstanding = self.outstanding(cx);
         self.recovery.on_timeout(outstanding, &mut self.congestion);
         self.rtt.back_off();

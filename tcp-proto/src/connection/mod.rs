@@ -155,7 +155,6 @@ impl Connection {
     }
 
     fn on_established(&mut self, cx: &mut Context<'_>) {
-        self.timers.stop(Timer::Establish);
         self.restart_keepalive(cx);
         if self.origin == Origin::Active && self.held {
             cx.event(Event::Connected(cx.id));
