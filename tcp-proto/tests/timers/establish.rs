@@ -97,13 +97,28 @@ fn closing_before_the_answer_stops_the_timer() {
 fn when_two_opens_cross_the_syn_ack_has_all_the_retries_of_the_syn() {
     let mut t = Trace::connect(defaults());
     t.stack(SYN);
-    t.quiet_until(500);
+    t.stack_at(SECOND, SYN);
+    t.quiet_until(1_500);
     t.peer(PEER_SYN);
     t.stack(SYN_ACK);
-    for at in [1, 3, 7, 15, 31, 63, 127] {
-        t.stack_at(at * SECOND + 500, SYN_ACK);
+    // The RTO is 2 s since the SYN was repeated.
+    for at in [2, 6, 14, 30, 62, 126, 246] {
+        t.stack_at(at * SECOND + 1_500, SYN_ACK);
     }
-    times_out_silently_at(&mut t, 247_500);
+    times_out_silently_at(&mut t, 367_500);
+}
+
+#[test]
+fn the_repeats_of_a_syn_do_not_count_against_the_data_behind_it() {
+    let mut t = Trace::connect(TcpConfig { retries1: 1, retries2: 1, ..defaults() });
+    t.stack(SYN);
+    t.stack_at(SECOND, SYN);
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(4 * SECOND, "PA 1:101 ack 1");
+    times_out_silently_at(&mut t, 10 * SECOND);
 }
 
 #[test]

@@ -101,21 +101,23 @@ fn an_unacceptable_segment_does_not_start_the_idle_time_over() {
 
 #[test]
 fn while_sent_data_are_unacknowledged_there_are_no_probes() {
-    let mut t = Trace::established(quick());
+    let mut t = Trace::established(TcpConfig { keepalive_interval: ms(100), ..quick() });
     t.quiet_until(500);
     t.write(100);
     t.stack("PA 1:101 ack 1");
     // Only retransmissions, until the data are acknowledged and the connection idles again.
-    for at in [700, 1_100, 1_900, 3_500] {
-        t.stack_at(at, "PA 1:101 ack 1");
-    }
+    t.stack_at(700, "PA 1:101 ack 1");
+    t.stack_at(1_100, "PA 1:101 ack 1");
+    assert_eq!(t.timers(), [("retransmit", 800), ("keepalive", 900)]);
+    t.stack_at(1_900, "PA 1:101 ack 1");
+    t.stack_at(3_500, "PA 1:101 ack 1");
     t.peer(". 1:1 ack 101");
     t.stack_at(4_500, ". 100:100 ack 1");
 }
 
 #[test]
 fn while_a_closed_window_is_probed_there_are_no_other_probes() {
-    let mut t = Trace::established_with(quick(), PEER_SYN, 0);
+    let mut t = Trace::established_with(TcpConfig { keepalive_time: ms(150), ..quick() }, PEER_SYN, 0);
     t.write(100);
     for at in [200, 600, 1_400, 3_000, 6_200] {
         t.stack_at(at, ". 1:2 ack 1");

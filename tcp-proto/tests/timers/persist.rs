@@ -3,7 +3,7 @@
 use tcp_proto::{Event, State, TcpConfig};
 
 use crate::common::{Trace, ms};
-use crate::{HOUR, PEER_SYN, SECOND, defaults, times_out_with_a_reset_at};
+use crate::{HOUR, PEER_SYN, defaults, times_out_with_a_reset_at};
 
 /// Established without round trip time (RTO = 200 ms), and the peer's window is closed.
 fn closed_window(config: TcpConfig) -> Trace {
@@ -204,10 +204,27 @@ fn our_acks_stay_inside_a_closed_window_while_it_is_probed() {
 }
 
 #[test]
-fn the_application_is_not_told_of_retransmission_while_the_peer_answers() {
-    let mut t = closed_window(TcpConfig { retries1: 1, ..defaults() });
+fn probes_are_no_retransmissions_for_the_application_nor_for_what_follows_them() {
+    let mut t = closed_window(TcpConfig { retries1: 2, ..defaults() });
     t.write(100);
     probes_at(&mut t, &[200, 600, 1_400]);
-    assert!(!t.events.iter().any(|event| matches!(event, Event::Retransmitting(_))));
-    t.quiet_until(2 * SECOND);
+    t.peer(". 1:1 ack 1 win 65535");
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(1_600, "PA 1:101 ack 1");
+    assert!(t.events.is_empty());
+    t.stack_at(2_000, "PA 1:101 ack 1");
+    assert_eq!(t.events.pop_front(), Some(Event::Retransmitting(t.id.unwrap())));
+}
+
+#[test]
+fn a_window_that_closes_during_retransmission_is_probed_from_the_first_interval_on() {
+    let mut t = Trace::established(defaults());
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(200, "PA 1:101 ack 1");
+    t.quiet_until(300);
+    t.peer(". 1:1 ack 1 win 0");
+    t.stack_at(600, ". 1:2 ack 1");
+    // Twice the RTO, which is 400 ms since the retransmission.
+    t.stack_at(1_400, ". 1:2 ack 1");
 }

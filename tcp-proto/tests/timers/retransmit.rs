@@ -136,6 +136,7 @@ fn an_orphans_fin_is_repeated_eight_times_and_forgotten_after_102_seconds() {
         t.stack_at(at, "FA 1:1 ack 1");
     }
     is_forgotten_at(&mut t, 102_200);
+    assert!(t.events.is_empty(), "nobody is there to be told, of the retransmissions either");
 }
 
 #[test]

@@ -87,6 +87,51 @@ fn karn_a_repeated_segment_is_no_sample_and_the_rto_stays_backed_off_until_there
     assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
 }
 
+#[test]
+fn karn_a_segment_repeated_because_of_duplicate_acks_is_no_sample_either() {
+    let mut t = established_after(TcpConfig { nodelay: true, ..defaults() }, 100);
+    for segment in 0..4 {
+        t.write(100);
+        t.stack(&format!("PA {}:{} ack 1", 1 + 100 * segment, 101 + 100 * segment));
+    }
+    t.quiet_until(250);
+    for _ in 0..3 {
+        t.peer(". 1:1 ack 1");
+    }
+    t.stack("PA 1:401 ack 1");
+    t.peer(". 1:1 ack 401");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
+}
+
+#[test]
+fn a_probe_of_a_closed_window_is_no_sample() {
+    let mut t = Trace::established_with(defaults(), PEER_SYN, 0);
+    t.write(100);
+    t.stack_at(200, ". 1:2 ack 1");
+    t.quiet_until(500);
+    t.peer(". 1:1 ack 2 win 0");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 200));
+}
+
+#[test]
+fn without_a_loss_one_segment_of_a_flight_is_timed_also_with_timestamps() {
+    let mut t = Trace::listen(TcpConfig { window_scale: false, nodelay: true, ..TcpConfig::default() });
+    t.peer("S 0:0 <mss 1460,ts 500 0>");
+    t.stack("SA 0:0 ack 1 <mss 1460,ts 1000000 500>");
+    t.peer(". 1:1 ack 1 <ts 500 1000000>");
+    t.accept();
+    for segment in ["1:101", "101:201"] {
+        t.write(100);
+        t.stack(&format!("PA {segment} ack 1 <ts 1000000 500>"));
+    }
+    t.quiet_until(80);
+    t.peer(". 1:1 ack 101 <ts 501 1000000>");
+    assert_eq!(srtt(&mut t), Some(10));
+    t.quiet_until(160);
+    t.peer(". 1:1 ack 201 <ts 502 1000000>");
+    assert_eq!(srtt(&mut t), Some(10));
+}
+
 /// Established with timestamps and no round trip time; 100 bytes were sent at 0 ms and again at 200 ms.
 fn repeated_with_timestamps() -> Trace {
     let mut t = Trace::listen(TcpConfig { window_scale: false, ..TcpConfig::default() });
