@@ -237,3 +237,41 @@ pub const VLAN_WORDS: u32 = 4096 / 64;
 pub const ICMP_ERROR_INTERVAL_NS: u64 = 1_000_000;
 /// Most ICMP errors that a CPU gives to the daemon at once.
 pub const ICMP_ERROR_BURST: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(local: &str, remote: &str) -> ConnectionKey {
+        ConnectionKey::new(local.parse().unwrap(), remote.parse().unwrap())
+    }
+
+    #[test]
+    fn a_key_gives_back_the_addresses_that_it_was_made_of() {
+        for (local, remote) in [("10.77.0.2:7", "10.77.0.1:50001"), ("[fd00::2]:7", "[fd00::1]:50001")] {
+            let key = key(local, remote);
+            assert_eq!((key.local(), key.remote()), (local.parse().unwrap(), remote.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_wildcards_of_the_two_families_differ() {
+        let wildcard = |local: &str| ListenerKey::new(local.parse().unwrap()).addr;
+        assert_eq!(key("10.77.0.2:7", "10.77.0.1:1").local_wildcard(), wildcard("0.0.0.0:7"));
+        assert_eq!(key("[fd00::2]:7", "[fd00::1]:1").local_wildcard(), wildcard("[::]:7"));
+        assert_ne!(wildcard("0.0.0.0:7"), wildcard("[::]:7"));
+    }
+
+    #[test]
+    fn a_hint_is_about_one_connection_and_memory_never_written_is_none() {
+        let (own, other) = (key("10.77.0.2:7", "10.77.0.1:50001"), key("10.77.0.2:7", "10.77.0.1:50002"));
+        let Handover { mark, queue, local_port, remote_port } = Handover::new(&own, 3);
+        let mut metadata = [0; Handover::LENGTH];
+        for (at, word) in [mark, queue, local_port, remote_port].into_iter().enumerate() {
+            metadata[2 * at..][..2].copy_from_slice(&word.to_ne_bytes());
+        }
+        assert_eq!(Handover::owner(metadata, &own), Some(3));
+        assert_eq!(Handover::owner(metadata, &other), None);
+        assert_eq!(Handover::owner([0; Handover::LENGTH], &own), None);
+    }
+}

@@ -65,11 +65,12 @@ impl Attachment {
         Ok(())
     }
 
-    /// Detaches the program unless the link is to stay.
-    pub(super) fn detach(&mut self) {
+    /// Detaches the program; `false`: the link is to stay, and the program with it.
+    pub(super) fn detach(&mut self) -> bool {
         if matches!(self, Attachment::Own(_)) {
             *self = Attachment::None;
         }
+        matches!(self, Attachment::None)
     }
 }
 

@@ -77,9 +77,11 @@ pub enum XdpError {
         source: Box<EbpfError>,
     },
     /// The kernel's verifier refuses the program.
-    #[error("the kernel refuses the XDP program (Linux 6.1 or later is needed): {source}")]
+    #[error("the kernel refuses the XDP program (Linux 6.1 or later is needed): {reason}")]
     Verifier {
-        /// Why, with the verifier's log.
+        /// What the verifier said last.
+        reason: String,
+        /// Everything that it said.
         source: Box<ProgramError>,
     },
     /// Another XDP program is attached to the interface.
@@ -183,9 +185,26 @@ impl XdpError {
         move |source| XdpError::Map { name, source: source.into() }
     }
 
+    pub(super) fn verifier(source: ProgramError) -> XdpError {
+        let reason = match &source {
+            ProgramError::LoadError { io_error, verifier_log } => {
+                format!("{io_error}: {}", last_finding(&verifier_log.to_string()))
+            }
+            other => chain(other),
+        };
+        XdpError::Verifier { reason, source: source.into() }
+    }
+
     pub(super) fn table(source: io::Error) -> XdpError {
         XdpError::Connections { source }
     }
+}
+
+/// The last line of a verifier's log that is about the program; figures about the verification follow it.
+fn last_finding(log: &str) -> &str {
+    let figures = ["processed ", "stack depth ", "verification time "];
+    let is_finding = |line: &&str| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure));
+    log.lines().map(str::trim).rfind(is_finding).unwrap_or("it does not say why")
 }
 
 /// The error number at the root of an error.
@@ -212,4 +231,32 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_reason_is_the_last_line_before_its_figures() {
+        let log = "0: R1=ctx()\ninvalid access to packet, off=0 size=1\nverification time 41 usec\nprocessed 9 insns\n";
+        assert_eq!(last_finding(log), "invalid access to packet, off=0 size=1");
+        assert_eq!(last_finding("processed 0 insns\n"), "it does not say why");
+    }
+
+    #[test]
+    fn the_number_of_an_error_is_found_below_the_errors_that_wrap_it() {
+        let create = MapError::CreateError { name: "X".into(), io_error: io::Error::from_raw_os_error(libc::EPERM) };
+        assert_eq!(errno(&EbpfError::MapError(create)), Some(libc::EPERM));
+        assert_eq!(errno(&MapError::KeyNotFound), None);
+    }
+
+    #[test]
+    fn causes_follow_on_one_line_and_none_twice() {
+        let io_error = io::Error::from_raw_os_error(libc::ENOMEM);
+        let error = EbpfError::MapError(MapError::CreateError { name: "X".into(), io_error });
+        let line = chain(&error);
+        assert_eq!(line.matches("failed to create map `X`").count(), 1, "{line}");
+        assert!(line.ends_with("Cannot allocate memory (os error 12)"), "{line}");
+    }
 }

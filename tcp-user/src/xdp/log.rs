@@ -62,3 +62,14 @@ impl log::Log for Forward {
 fn readable(line: &str) -> String {
     line.replace("::ffff:", "").trim_end().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_and_padding_become_what_a_person_reads() {
+        let line = "dropped ::ffff:10.77.0.1 50001 > fd00::2 7: xmas            ";
+        assert_eq!(readable(line), "dropped 10.77.0.1 50001 > fd00::2 7: xmas");
+    }
+}

@@ -55,7 +55,8 @@ pub struct LoadOptions {
     pub mac: [u8; 6],
     /// RX queues of the interface: 1 to [`MAX_QUEUES`].
     pub queues: u32,
-    /// VLANs (VID 1 to 4094) whose frames are taken, besides untagged ones and VID 0.
+    /// VLANs (VID 1 to 4094) whose frames are taken, besides untagged ones and VID 0. A tag that the driver strips
+    /// never reaches the program, and the frame looks untagged: `ethtool -K INTERFACE rxvlan off` keeps tags.
     pub vlans: Vec<u16>,
 }
 
@@ -117,7 +118,7 @@ impl Program {
             loader.map_pin_path(shape.name, pins.path(shape.name)).map_max_entries(shape.name, shape.max_entries);
         }
         let mut ebpf = loader.load(OBJECT).map_err(|source| load_error(options, source))?;
-        program(&mut ebpf)?.load().map_err(|source| XdpError::Verifier { source: source.into() })?;
+        program(&mut ebpf)?.load().map_err(XdpError::verifier)?;
         let mut maps = ProgramMaps::take(&mut ebpf)?;
         maps.reset(options)?;
         let log = ProgramLog::take(&mut ebpf)?;
@@ -184,7 +185,9 @@ impl Program {
     /// First step of stopping: nothing is steered any more once it returns. The frames that the sockets
     /// already hold can still be read.
     pub fn detach(&mut self) -> Result<(), XdpError> {
-        self.attachment.detach();
+        if self.attachment.detach() {
+            return Ok(());
+        }
         self.maps.disown_all()
     }
 }

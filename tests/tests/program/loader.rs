@@ -246,6 +246,16 @@ fn an_interface_with_another_xdp_program_is_refused() {
 }
 
 #[test]
+fn a_driver_without_xdp_gets_the_generic_mode_unless_native_is_asked_for() {
+    let wire = wire();
+    let loopback = LoadOptions { interface_index: 1, ..own_options(&wire) };
+    assert_eq!(attach(&wire, &mut open(&loopback)).unwrap(), Attached::Generic);
+    let native = LoadOptions { mode: XdpMode::Native, ..loopback };
+    let error = attach(&wire, &mut open(&native)).unwrap_err();
+    assert!(matches!(error, XdpError::NoNativeXdp { .. }), "{error}");
+}
+
+#[test]
 fn an_mtu_too_large_is_refused() {
     let wire = Wire::new(&WireOptions { queues: 2, mtu: 9000 }).unwrap();
     let error = attach(&wire, &mut open(&own_options(&wire))).unwrap_err();
