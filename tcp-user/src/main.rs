@@ -14,9 +14,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = format!("xtcp: {error:#}\n").replace('\n', " ");
+            let line = error.to_string().replace('\n', " ");
             // Without standard error there is still the exit code.
-            let _ = writeln!(std::io::stderr(), "{}", line.trim_end());
+            let _ = writeln!(std::io::stderr(), "xtcp: {line}");
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
     }

@@ -79,7 +79,7 @@ pub struct TcpTable {
     pub min_rto: Option<Interval<1, HOUR_MS>>,
     /// Largest retransmission timeout, 1 ms to 1 h, at least `min_rto`. Default 120 s.
     pub max_rto: Option<Interval<1, HOUR_MS>>,
-    /// Retransmissions of one segment after which a warning is logged (R1), 0 to 255. Default 3.
+    /// Retransmissions of one segment after which it is logged at level debug (R1), 0 to 255. Default 3.
     pub retries1: Option<Bounded<0, 255>>,
     /// Retransmissions of one segment after which the connection is aborted (R2), 0 to 255, at least `retries1`. Default 15.
     pub retries2: Option<Bounded<0, 255>>,

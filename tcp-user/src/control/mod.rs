@@ -76,3 +76,6 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         &self.buffer
     }
 }
+
+#[cfg(test)]
+mod tests;

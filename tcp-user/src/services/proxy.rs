@@ -2,10 +2,11 @@
 //! backpressure in both directions and resets passed on as resets. One backend; choosing among several
 //! and the PROXY protocol are not here yet.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -16,6 +17,8 @@ use crate::config::Backend;
 
 /// How long a backend may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a backend that does not accept is logged at most.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves one client by the backend; the client is reset when the backend does not accept.
 pub async fn serve<S: AsyncRead + AsyncWrite + Reset + Unpin>(client: S, backend: Backend) {
@@ -37,8 +40,20 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Reset + Unpin>(client: S, backend
         },
     };
     if let Err(error) = connected as io::Result<()> {
-        tracing::warn!(%backend, %error, "backend does not accept: the client is reset");
+        complain(&backend, &error);
         client.reset();
+    }
+}
+
+/// Logs a backend's failure; at most one a second and thread, however many clients it concerns.
+fn complain(backend: &Backend, error: &io::Error) {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if LAST.get().is_none_or(|last| now.duration_since(last) >= COMPLAINT_INTERVAL) {
+        LAST.set(Some(now));
+        tracing::warn!(%backend, %error, "backend does not accept: its clients are reset");
     }
 }
 
@@ -117,7 +132,6 @@ fn after(error: &CopyError, other: &Half, done: End) -> End {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::pin::Pin;
     use std::rc::Rc;
 

@@ -175,17 +175,23 @@ fn a_stream_carries_megabytes_both_ways_and_ends_both_ways() {
 #[test]
 fn a_bulk_transfer_does_not_starve_a_hundred_interactive_ones() {
     run_test(async {
-        let pair = Pair::new(&[(7, Service::Echo), (19, Service::Chargen), (9, Service::Discard)], usize::MAX);
+        let services = [(7, Service::Echo), (19, Service::Chargen), (9, Service::Discard)];
+        let pair = Rc::new(Pair::new(&services, usize::MAX));
         let mut bulk_in = pair.connect(19).await.unwrap();
         let mut bulk_out = pair.connect(9).await.unwrap();
         let flood_in = async { while bulk_in.read(&mut [0; 65_536]).await.unwrap() > 0 {} };
         let flood_out = async { while bulk_out.write_all(&[0; 65_536]).await.is_ok() {} };
         let interactive = async {
-            for round in 0..100u8 {
-                let mut stream = pair.connect(7).await.unwrap();
-                stream.write_all(&[round]).await.unwrap();
-                assert_eq!(stream.read_u8().await.unwrap(), round);
+            let mut exchanges = tokio::task::JoinSet::new();
+            for number in 0..100u8 {
+                let pair = Rc::clone(&pair);
+                exchanges.spawn_local(async move {
+                    let mut stream = pair.connect(7).await.unwrap();
+                    stream.write_all(&[number]).await.unwrap();
+                    assert_eq!(stream.read_u8().await.unwrap(), number);
+                });
             }
+            exchanges.join_all().await;
         };
         tokio::select! {
             () = flood_in => panic!("chargen ended"),
