@@ -28,8 +28,11 @@ const DRAIN: Duration = Duration::from_millis(300);
 /// The `xtcp` binary under test: `XTCP_BIN`, else the release build of this workspace.
 #[must_use]
 pub fn xtcp_binary() -> PathBuf {
-    std::env::var_os("XTCP_BIN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/xtcp"), PathBuf::from)
+    let built = || {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        package.parent().unwrap_or(package).join("target/release/xtcp")
+    };
+    std::env::var_os("XTCP_BIN").map_or_else(built, PathBuf::from)
 }
 
 /// A command that runs the `xtcp` binary outside of any lab.
