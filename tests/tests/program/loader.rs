@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -269,6 +270,17 @@ fn fewer_rx_queues_than_the_peer_has_tx_queues_are_refused() {
     server.run(&format!("ethtool -L {} rx 1 tx 1", server.interface())).unwrap();
     let error = attach(&wire, &mut open(&own_options(&wire))).unwrap_err();
     assert!(matches!(error, XdpError::TooFewQueues { .. }), "{error}");
+}
+
+#[test]
+fn where_bpffs_is_hidden_one_is_mounted() {
+    let wire = wire();
+    // `ip netns exec` gives its program a fresh /sys without one.
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", wire.server.name()]).arg(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", "loader::pins_that_nobody_holds_are_replaced"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[test]
