@@ -4,6 +4,11 @@
 /// Largest congestion window, bytes: what a scaled window can reach.
 const MAX_WINDOW: u32 = 1 << 30;
 
+/// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
+/// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
+const SLOW_START_LIMIT: u32 = 2;
+const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;
+
 /// An algorithm that decides how much may be in flight. Bytes throughout.
 pub(crate) trait CongestionControl {
     /// `acked` bytes of new data were acknowledged outside of recovery; `in_flight` were before.
@@ -34,7 +39,7 @@ pub(crate) struct Reno {
     threshold: u32,
     /// Bytes acknowledged since the window last grew in congestion avoidance.
     acked: u32,
-    /// Whether slow start follows a timeout: then each ACK adds at most a segment (RFC 3465 section 2.3).
+    /// Whether slow start follows a timeout.
     after_timeout: bool,
 }
 
@@ -50,6 +55,12 @@ impl Reno {
     fn halve(&mut self, in_flight: u32, mss: u32) {
         self.threshold = (in_flight / 2).max(2 * mss);
         self.acked = 0;
+    }
+
+    /// In slow start: what was acknowledged, up to a limit.
+    fn start(&mut self, acked: u32, mss: u32) {
+        let limit = if self.after_timeout { SLOW_START_LIMIT_AFTER_TIMEOUT } else { SLOW_START_LIMIT };
+        self.grow(acked.min(limit * mss));
     }
 
     /// In congestion avoidance: a segment per window of acknowledged bytes.
@@ -68,7 +79,7 @@ impl CongestionControl for Reno {
         // A window that was not used proves nothing (RFC 7661): it does not grow.
         let used = if slow_start { in_flight.saturating_mul(2) >= self.window } else { in_flight + mss >= self.window };
         match (used, slow_start) {
-            (true, true) => self.grow(if self.after_timeout { acked.min(mss) } else { acked }),
+            (true, true) => self.start(acked, mss),
             (true, false) => self.avoid(acked, mss),
             (false, _) => {}
         }
@@ -126,6 +137,16 @@ mod tests {
             reno.on_ack(MSS, reno.window(), MSS);
         }
         assert_eq!(reno.window(), 11_000);
+    }
+
+    #[test]
+    fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
+        let mut reno = Reno::new(MSS);
+        reno.on_ack(5 * MSS, 10 * MSS, MSS);
+        assert_eq!(reno.window(), 12 * MSS);
+        reno.on_timeout(12 * MSS, MSS, true);
+        reno.on_ack(5 * MSS, MSS, MSS);
+        assert_eq!(reno.window(), 2 * MSS);
     }
 
     #[test]
