@@ -1,5 +1,5 @@
-//! Loss recovery: what is lost, and what to send again. Fast retransmit and NewReno (RFC 5681 section 3.2,
-//! RFC 6582), and going back to SND.UNA after a timeout. The connection tells it what happened (`on_*`) and
+//! Loss recovery: what is lost, and what to send again. Limited transmit (RFC 3042), fast retransmit and NewReno
+//! (RFC 5681 section 3.2, RFC 6582), and going back to SND.UNA after a timeout. The connection tells it what happened (`on_*`) and
 //! asks what to send again; how much may be in flight is [`crate::congestion`]'s business. SACK-based
 //! recovery would replace this file.
 
@@ -90,8 +90,11 @@ impl Recovery {
         self.duplicates = self.duplicates.saturating_add(1);
         match self.phase {
             Phase::Fast => self.inflation = self.inflation.saturating_add(at.mss),
-            Phase::Open if self.duplicates == DUPLICATE_THRESHOLD => {
-                congestion.on_loss(at.in_flight(), at.mss);
+            // Limited transmit: a new segment for each that left, so that the ACKs go on coming.
+            Phase::Open if self.duplicates < DUPLICATE_THRESHOLD => self.inflation += at.mss,
+            Phase::Open => {
+                // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
+                congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
                 self.phase = Phase::Fast;
                 self.recover = at.next;
                 self.head_due = true;
@@ -99,7 +102,7 @@ impl Recovery {
             }
             // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
             // section 3.2, step 1).
-            Phase::Open | Phase::Timeout => {}
+            Phase::Timeout => {}
         }
     }
 
@@ -110,7 +113,10 @@ impl Recovery {
         self.cursor = self.cursor.latest(at.una);
         let repaired = at.una.at_or_after(self.recover);
         match self.phase {
-            Phase::Open => congestion.on_ack(acked, at.in_flight() + acked, at.mss),
+            Phase::Open => {
+                self.inflation = 0;
+                congestion.on_ack(acked, at.in_flight() + acked, at.mss);
+            }
             _ if repaired => self.end(at, congestion),
             Phase::Fast => self.on_partial_ack(acked, at),
             Phase::Timeout => congestion.on_ack(acked, congestion.window(), at.mss),
