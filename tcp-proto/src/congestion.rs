@@ -19,6 +19,8 @@ pub(crate) trait CongestionControl {
     fn on_timeout(&mut self, in_flight: u32, mss: u32, first: bool);
     /// Recovery ended with `in_flight` bytes outstanding.
     fn on_recovered(&mut self, in_flight: u32, mss: u32);
+    /// Nothing was sent for longer than an RTO: the window tells nothing about the path any more.
+    fn on_idle(&mut self, mss: u32);
     /// The congestion window.
     fn window(&self) -> u32;
     /// The slow-start threshold; `None` before the first loss.
@@ -102,6 +104,10 @@ impl CongestionControl for Reno {
         self.after_timeout = false;
         // What is not in flight would leave as one burst (RFC 6582 section 3.2, step 3).
         self.window = self.window.min(in_flight.max(mss) + mss);
+    }
+
+    fn on_idle(&mut self, mss: u32) {
+        self.window = self.window.min(initial_window(mss));
     }
 
     fn window(&self) -> u32 {

@@ -284,6 +284,7 @@ impl Connection {
             self.send.time(end, cx.now);
         }
         self.counters.bytes_out += u64::from(new - u32::from(piece.fin && new > 0));
+        self.send.last_sent = clock(cx.now);
         self.send.next = self.send.next.latest(end);
         self.send.fin_sent |= piece.fin;
         self.recovery.on_sent(end);

@@ -34,6 +34,8 @@ pub(super) struct Sender {
     pub(super) fin_sent: bool,
     /// Whether the application found the buffer full and waits for room.
     pub(super) writer_waits: bool,
+    /// Our clock when a piece of the stream was sent last, ms.
+    pub(super) last_sent: u32,
     /// The segment that times the round trip: the number after it, and when it was sent (Karn's rule).
     timed: Option<(SeqNum, Instant)>,
     /// Bytes not acknowledged or not sent yet; none: no buffer.
@@ -56,6 +58,7 @@ impl Sender {
             syn_acked: false,
             fin_sent: false,
             writer_waits: false,
+            last_sent: 0,
             timed: None,
             buffer: None,
         }

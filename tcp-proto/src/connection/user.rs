@@ -3,7 +3,9 @@
 use tcp_common::{Cause, State};
 
 use super::Connection;
+use super::output::time_since;
 use crate::api::{CloseReason, Received};
+use crate::congestion::CongestionControl;
 use crate::shared::Context;
 use crate::timers::Timer;
 
@@ -20,6 +22,7 @@ impl Connection {
 
     /// SEND: queues what fits; how many bytes.
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
+        self.restart_after_idle(cx);
         let room = self.send_room().min(bytes.len());
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
         self.send.writer_waits = taken < bytes.len();
@@ -27,6 +30,14 @@ impl Connection {
             cx.shared.starved.push_back(cx.id);
         }
         taken
+    }
+
+    /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1).
+    fn restart_after_idle(&mut self, cx: &Context<'_>) {
+        let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
+        if idle && self.send.queued() == 0 && !self.send.is_outstanding() {
+            self.congestion.on_idle(self.segment_size(cx).into());
+        }
     }
 
     /// Whether a read would yield bytes or the end of the stream.
