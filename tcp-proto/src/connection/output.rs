@@ -73,8 +73,8 @@ impl Connection {
 
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
         let size = u32::from(self.segment_size(cx));
-        if self.recovery.head_due() {
-            return Some(Plan::Stream(self.piece(self.send.una, self.send.window.max(1), size, false)));
+        if self.recovery.head_due() && self.send.window > 0 {
+            return Some(Plan::Stream(self.piece(self.send.una, self.send.window, size, false)));
         }
         let probe = self.probe_due == Some(Probe::Window);
         let room = if probe { self.send.window.max(1) } else { self.room() };
@@ -88,8 +88,10 @@ impl Connection {
         let end = self.send.data_end();
         let left = end.distance_from(seq).max(0) as u32;
         let length = left.min(room).min(size);
-        // A FIN rides on the last data (or alone), if the room holds its octet too.
-        let fin = self.fin_is_wanted() && length == left && seq.at_or_before(end) && length < room;
+        // A FIN rides on the last data (or alone), if the peer's window holds its octet too. The congestion window
+        // need not: it is no load.
+        let fits = (seq - self.send.una) + length < self.send.window.max(u32::from(probe));
+        let fin = self.fin_is_wanted() && length == left && seq.at_or_before(end) && fits;
         Piece { seq, length, fin, probe }
     }
 
@@ -102,8 +104,6 @@ impl Connection {
     fn room(&self) -> u32 {
         let in_flight = self.recovery.cursor() - self.send.una;
         let congestion = self.congestion.window().saturating_add(self.recovery.inflation());
-        // A FIN's octet does not count against the congestion window: alone it is no load.
-        let congestion = congestion.saturating_add(u32::from(self.fin_is_wanted()));
         self.send.window.min(congestion).saturating_sub(in_flight)
     }
 
