@@ -30,8 +30,9 @@ pub(crate) struct Recovery {
     recover: SeqNum,
     /// The next octet to send: SND.NXT, or earlier when what follows is taken for lost.
     cursor: SeqNum,
-    /// What duplicate ACKs add to the congestion window: each tells of a segment that left the network.
-    inflation: u32,
+    /// What recovery adds to the congestion window, bytes: each duplicate ACK tells of a segment that left the
+    /// network; a partial ACK takes back what it acknowledges, and more if duplicate ACKs were lost.
+    inflation: i32,
 }
 
 /// Where the connection's sending side is.
@@ -59,8 +60,8 @@ impl Recovery {
         self.cursor
     }
 
-    /// What duplicate ACKs add to the congestion window, bytes.
-    pub(crate) fn inflation(&self) -> u32 {
+    /// What recovery adds to the congestion window, bytes.
+    pub(crate) fn inflation(&self) -> i32 {
         self.inflation
     }
 
@@ -87,22 +88,21 @@ impl Recovery {
 
     /// A duplicate ACK arrived (RFC 5681 section 2). `at` is where sending stands.
     pub(crate) fn on_duplicate(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+        // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
+        // section 3.2, step 1).
+        if self.phase == Phase::Timeout {
+            return;
+        }
+        // A segment has left the network, so that another may go; before the loss is certain already (limited
+        // transmit), so that ACKs go on coming.
+        self.inflation = self.inflation.saturating_add_unsigned(at.mss);
         self.duplicates = self.duplicates.saturating_add(1);
-        match self.phase {
-            Phase::Fast => self.inflation = self.inflation.saturating_add(at.mss),
-            // Limited transmit: a new segment for each that left, so that the ACKs go on coming.
-            Phase::Open if self.duplicates < DUPLICATE_THRESHOLD => self.inflation += at.mss,
-            Phase::Open => {
-                // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
-                congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
-                self.phase = Phase::Fast;
-                self.recover = at.next;
-                self.head_due = true;
-                self.inflation = u32::from(DUPLICATE_THRESHOLD) * at.mss;
-            }
-            // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
-            // section 3.2, step 1).
-            Phase::Timeout => {}
+        if self.phase == Phase::Open && self.duplicates == DUPLICATE_THRESHOLD {
+            // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
+            congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
+            self.phase = Phase::Fast;
+            self.recover = at.next;
+            self.head_due = true;
         }
     }
 
@@ -126,9 +126,9 @@ impl Recovery {
     /// The next hole shows: the segment at SND.UNA is lost too (RFC 6582 section 3.2, step 3).
     fn on_partial_ack(&mut self, acked: u32, at: Outstanding) {
         self.head_due = true;
-        self.inflation = self.inflation.saturating_sub(acked);
+        self.inflation = self.inflation.saturating_sub_unsigned(acked);
         if acked >= at.mss {
-            self.inflation += at.mss;
+            self.inflation = self.inflation.saturating_add_unsigned(at.mss);
         }
     }
 

@@ -103,7 +103,7 @@ impl Connection {
     /// Octets that both windows still allow after the cursor.
     fn room(&self) -> u32 {
         let in_flight = self.recovery.cursor() - self.send.una;
-        let congestion = self.congestion.window().saturating_add(self.recovery.inflation());
+        let congestion = self.congestion.window().saturating_add_signed(self.recovery.inflation());
         self.send.window.min(congestion).saturating_sub(in_flight)
     }
 

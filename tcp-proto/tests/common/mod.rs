@@ -15,7 +15,7 @@
 
 pub mod reach;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +244,8 @@ pub struct Trace {
     remote: SocketAddr,
     /// Our initial sequence number, once a SYN of ours was seen.
     pub our_isn: u32,
+    /// The same towards the peer's other ports.
+    other_isns: BTreeMap<u16, u32>,
     peer_isn: u32,
     /// Whether expected texts carry the window.
     pub show_window: bool,
@@ -255,10 +257,14 @@ pub struct Trace {
 
 impl Trace {
     fn new() -> Trace {
+        Trace::with_stack(StackConfig::default())
+    }
+
+    /// A stack that does nothing yet.
+    fn with_stack(config: StackConfig) -> Trace {
         let now = Instant::from_millis(START_MS);
-        let config = StackConfig { mac: OUR_MAC, ..StackConfig::default() };
         Trace {
-            stack: Stack::new(config, [7; 32], now),
+            stack: Stack::new(StackConfig { mac: OUR_MAC, ..config }, [7; 32], now),
             now,
             listener: None,
             id: None,
@@ -266,6 +272,7 @@ impl Trace {
             local: LOCAL.parse().unwrap(),
             remote: REMOTE.parse().unwrap(),
             our_isn: 0,
+            other_isns: BTreeMap::new(),
             peer_isn: PEER_ISN,
             show_window: false,
             written: 0,
@@ -275,7 +282,12 @@ impl Trace {
 
     /// A stack that listens at [`LOCAL`].
     pub fn listen(config: TcpConfig) -> Trace {
-        let mut trace = Trace::new();
+        Trace::listen_with(StackConfig::default(), config)
+    }
+
+    /// The same with limits of the whole stack.
+    pub fn listen_with(stack: StackConfig, config: TcpConfig) -> Trace {
+        let mut trace = Trace::with_stack(stack);
         let listener = trace.stack.listen(trace.local, ListenOptions { tcp: Arc::new(config) });
         trace.listener = Some(listener.expect("nobody else listens"));
         trace
@@ -313,6 +325,14 @@ impl Trace {
     pub fn accept(&mut self) {
         self.id = self.stack.accept(self.listener.expect("a listener"));
         assert!(self.id.is_some(), "a connection to accept");
+    }
+
+    /// From now on the peer speaks from another of its ports, or again from one that it spoke from before.
+    pub fn from_port(&mut self, port: u16) {
+        self.quiet();
+        self.other_isns.insert(self.remote.port(), self.our_isn);
+        self.remote.set_port(port);
+        self.our_isn = self.other_isns.remove(&port).unwrap_or(0);
     }
 
     /// Milliseconds since the trace began.
