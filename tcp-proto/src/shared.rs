@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) events: VecDeque<Event>,
     /// Segments that belong to no connection (any more), ready to be sent.
     pub(crate) replies: VecDeque<Outgoing>,
-    /// Connections whose application found the pool empty and waits for room.
+    /// Connections whose application found the pool empty and waits for memory, each once.
     pub(crate) starved: VecDeque<ConnectionId>,
     pub(crate) reset_limit: RateLimit,
     challenge_limit: RateLimit,

@@ -125,8 +125,14 @@ impl Stack {
         if let Some(event) = self.shared.events.pop_front() {
             return Some(event);
         }
-        let starved = if self.shared.pool.has_room() { self.shared.starved.pop_front() } else { None };
-        starved.filter(|&id| self.entries.resolve(id).is_some()).map(Event::Writable)
+        while self.shared.pool.has_room() {
+            let id = self.shared.starved.pop_front()?;
+            if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.held) {
+                entry.connection.starves_no_more();
+                return Some(Event::Writable(id));
+            }
+        }
+        None
     }
 
     /// Appends the entries of the connection table that are to be written now: new ones and changed ones.

@@ -6,6 +6,16 @@ use crate::buffer::{Pool, SendBuffer};
 use crate::seq::SeqNum;
 use crate::time::Instant;
 
+/// What an application that could not queue all of its bytes waits for, to be told of by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriterWaits {
+    No,
+    /// Room in the send buffer.
+    ForRoom,
+    /// Memory: the connection is in the stack's queue of those that starve.
+    ForMemory,
+}
+
 /// SND variables (RFC 9293 section 3.3.1). Windows are scaled already: 32 bits throughout (REC-1).
 pub(super) struct Sender {
     /// ISS.
@@ -32,8 +42,7 @@ pub(super) struct Sender {
     syn_acked: bool,
     /// Whether our FIN was sent; SND.NXT is past it then.
     pub(super) fin_sent: bool,
-    /// Whether the application found the buffer full and waits for room.
-    pub(super) writer_waits: bool,
+    pub(super) writer_waits: WriterWaits,
     /// Our clock when a piece of the stream was sent last, ms.
     pub(super) last_sent: u32,
     /// The segment that times the round trip: the number after it, and when it was sent (Karn's rule).
@@ -57,7 +66,7 @@ impl Sender {
             syn_due: false,
             syn_acked: false,
             fin_sent: false,
-            writer_waits: false,
+            writer_waits: WriterWaits::No,
             last_sent: 0,
             timed: None,
             buffer: None,

@@ -9,6 +9,7 @@ use tcp_common::{Cause, State};
 
 use super::arrives::{DONE, NEXT, Step};
 use super::output::time_since;
+use super::sender::WriterWaits;
 use super::{Connection, Origin};
 use crate::api::{CloseReason, Event};
 use crate::drops::DropReason;
@@ -317,11 +318,17 @@ impl Connection {
         }
     }
 
-    /// The writer is told once a good part of the buffer is free again.
+    /// The writer is told once a good part of the buffer is free again, unless there is no memory for it.
     fn tell_writer(&mut self, cx: &mut Context<'_>) {
-        if self.send.writer_waits && self.send.queued() <= self.config.send_buffer / 2 {
-            self.send.writer_waits = false;
+        let waits = self.held && self.send.writer_waits == WriterWaits::ForRoom;
+        if !waits || self.send.queued() > self.config.send_buffer / 2 {
+            return;
+        }
+        if cx.shared.pool.has_room() {
+            self.send.writer_waits = WriterWaits::No;
             cx.event(Event::Writable(cx.id));
+        } else {
+            self.starve(cx);
         }
     }
 

@@ -4,6 +4,7 @@ use tcp_common::{Cause, State};
 
 use super::Connection;
 use super::output::time_since;
+use super::sender::WriterWaits;
 use crate::api::{CloseReason, Received};
 use crate::congestion::CongestionControl;
 use crate::shared::Context;
@@ -25,11 +26,24 @@ impl Connection {
         self.restart_after_idle(cx);
         let room = self.send_room().min(bytes.len());
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
-        self.send.writer_waits = taken < bytes.len();
-        if taken < room {
-            cx.shared.starved.push_back(cx.id);
+        match self.send.writer_waits {
+            WriterWaits::ForMemory => {}
+            _ if taken < room => self.starve(cx),
+            _ if taken < bytes.len() => self.send.writer_waits = WriterWaits::ForRoom,
+            _ => self.send.writer_waits = WriterWaits::No,
         }
         taken
+    }
+
+    /// The writer is told when there is memory again.
+    pub(super) fn starve(&mut self, cx: &mut Context<'_>) {
+        self.send.writer_waits = WriterWaits::ForMemory;
+        cx.shared.starved.push_back(cx.id);
+    }
+
+    /// The writer has waited long enough for memory.
+    pub(crate) fn starves_no_more(&mut self) {
+        self.send.writer_waits = WriterWaits::No;
     }
 
     /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1).
