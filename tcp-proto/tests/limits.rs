@@ -1,0 +1,304 @@
+//! What happens at the limits: full queues of a listener, too many connections, no buffer memory, a full connection
+//! table, the rate of resets.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use common::{LOCAL, PEER_MAC, REMOTE, Seg, Trace, frame, plain, stream};
+use tcp_proto::{
+    CloseReason, ConnectError, ConnectOptions, ConnectionKey, ConnectionValue, Device, Event, LinkAddress,
+    ListenOptions, Stack, StackConfig, State, TcpConfig, turn,
+};
+
+impl Trace {
+    /// A SYN from the peer's port `port`, and the SYN-ACK.
+    #[track_caller]
+    fn half_open(&mut self, port: u16) {
+        self.from_port(port);
+        self.peer("S 0:0 <mss 1460>");
+        self.stack("SA 0:0 ack 1 <mss 1460>");
+    }
+
+    /// A whole handshake from the peer's port `port`.
+    #[track_caller]
+    fn open(&mut self, port: u16) {
+        self.half_open(port);
+        self.peer(". 1:1 ack 1");
+    }
+
+    /// Lengths of the listener's SYN queue and accept queue, and what overflowed.
+    fn queues(&self) -> (u32, u32, u64) {
+        let info = self.stack.listener(self.listener.unwrap()).unwrap();
+        (info.syn_queue, info.accept_queue, info.overflows)
+    }
+}
+
+// Queues of a listener.
+
+#[test]
+fn with_a_full_accept_queue_the_last_ack_is_dropped_and_the_syn_ack_repeated_until_there_is_room() {
+    let mut t = Trace::listen(TcpConfig { backlog: 2, ..plain() });
+    t.open(1);
+    t.open(2);
+    t.half_open(3);
+    t.peer("PA 1:11 ack 1");
+    t.quiet();
+    assert_eq!((t.queues(), t.drops("accept_queue_full")), ((1, 2, 1), 1));
+    t.stack_at(1000, "SA 0:0 ack 1 <mss 1460>");
+    t.peer("PA 1:11 ack 1");
+    t.quiet();
+    t.accept();
+    assert_eq!(t.queues(), (1, 1, 2));
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    assert_eq!((t.queues(), t.stack.count(State::ESTABLISHED)), ((0, 2, 2), 3));
+}
+
+#[test]
+fn connections_are_accepted_in_the_order_in_which_they_were_established() {
+    let mut t = Trace::listen(plain());
+    t.half_open(1);
+    t.open(2);
+    t.from_port(1);
+    t.peer(". 1:1 ack 1");
+    for port in [2, 1] {
+        t.accept();
+        assert_eq!(t.connection().remote().port(), port);
+    }
+    assert!(t.stack.accept(t.listener.unwrap()).is_none());
+}
+
+#[test]
+fn who_is_reset_before_being_accepted_leaves_the_queue() {
+    let mut t = Trace::listen(plain());
+    t.open(1);
+    t.open(2);
+    t.from_port(1);
+    t.peer("R 1:1");
+    assert_eq!(t.queues(), (0, 1, 0));
+    t.accept();
+    assert_eq!(t.connection().remote().port(), 2);
+}
+
+#[test]
+fn with_a_full_syn_queue_a_syn_is_dropped_in_silence_until_there_is_room() {
+    let mut t = Trace::listen(TcpConfig { syn_backlog: 2, ..plain() });
+    t.half_open(1);
+    t.half_open(2);
+    t.from_port(3);
+    t.peer("S 0:0 <mss 1460>");
+    t.quiet();
+    assert_eq!((t.queues(), t.drops("syn_queue_full")), ((2, 0, 1), 1));
+    t.from_port(1);
+    t.peer(". 1:1 ack 1");
+    t.half_open(3);
+    assert_eq!((t.queues(), t.stack.count(State::SYN_RCVD)), ((2, 1, 1), 2));
+    assert_eq!(t.stack.listener(t.listener.unwrap()).unwrap().syn_queue_max, 2);
+}
+
+#[test]
+fn a_reset_or_the_last_repeat_makes_room_in_the_syn_queue() {
+    let mut t = Trace::listen(TcpConfig { syn_backlog: 1, synack_retries: 0, ..plain() });
+    t.half_open(1);
+    t.peer("R 1:1");
+    assert_eq!(t.queues(), (0, 0, 0));
+    t.half_open(2);
+    t.quiet_until(1000);
+    assert_eq!(t.queues(), (0, 0, 0));
+    t.half_open(3);
+}
+
+// The stack's limits.
+
+#[test]
+fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
+    let mut t = Trace::listen_with(StackConfig { max_connections: 2, ..StackConfig::default() }, plain());
+    t.open(1);
+    t.half_open(2);
+    t.from_port(3);
+    t.peer("S 0:0 <mss 1460>");
+    t.quiet();
+    assert_eq!(t.drops("too_many_connections"), 1);
+    let link = LinkAddress { mac: PEER_MAC, vlan: None };
+    let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
+    let opened = t.stack.connect(t.now, REMOTE.parse().unwrap(), options);
+    assert_eq!(opened, Err(ConnectError::TooManyConnections));
+    t.from_port(2);
+    t.peer("R 1:1");
+    t.open(3);
+}
+
+#[test]
+fn so_many_resets_and_no_more_are_sent_to_strangers_in_a_second() {
+    let mut t = Trace::listen_with(StackConfig { rst_rate: 3, ..StackConfig::default() }, plain());
+    for second in [0, 1000] {
+        t.quiet_until(second);
+        for _ in 0..3 {
+            t.peer(". 5:5 ack 77");
+            t.stack("R 77:77");
+        }
+        t.peer(". 5:5 ack 77");
+        t.quiet();
+    }
+    assert_eq!(t.drops("rate_limited"), 2);
+}
+
+// Memory.
+
+/// Memory for 16 KiB in buffers.
+fn with_little_memory(config: TcpConfig) -> Trace {
+    let mut t = Trace::listen_with(StackConfig { max_buffer_memory: 16 << 10, ..StackConfig::default() }, config);
+    t.open(4000);
+    t.accept();
+    t.events.clear();
+    t
+}
+
+#[test]
+fn data_for_which_there_is_no_memory_are_dropped_and_taken_once_there_is() {
+    let mut t = with_little_memory(plain());
+    for n in 0..11 {
+        t.peer(&format!(". {}:{} ack 1", 1 + 1460 * n, 1461 + 1460 * n));
+        t.stack(&format!(". 1:1 ack {}", 1461 + 1460 * n));
+    }
+    for _ in 0..2 {
+        t.peer(". 16061:17521 ack 1");
+        t.stack(". 1:1 ack 16061");
+    }
+    assert_eq!((t.drops("no_memory"), t.stack.buffer_memory()), (2, 16 << 10));
+    assert_eq!(t.read(8192), 8192);
+    t.peer(". 16061:17521 ack 1");
+    t.stack(". 1:1 ack 17521");
+    assert_eq!(t.read(100_000), 17520 - 8192);
+    assert_eq!(t.stack.buffer_memory(), 0);
+}
+
+#[test]
+fn a_writer_without_memory_is_told_once_there_is_some() {
+    let mut t = with_little_memory(plain());
+    assert_eq!(t.connection().send(&stream(1, 20_000)), 16 << 10);
+    for n in 0..10 {
+        t.stack(&format!(". {}:{} ack 1", 1 + 1460 * n, 1461 + 1460 * n));
+    }
+    t.peer(". 1:1 ack 1461");
+    assert!(t.events.is_empty(), "no block is free yet");
+    t.stack(". 14601:16061 ack 1");
+    t.peer(". 1:1 ack 4381");
+    assert_eq!(t.events.pop_front(), Some(Event::Writable(t.id.unwrap())));
+    assert_eq!(t.connection().send(&stream(16_385, 5000)), 4096);
+    t.stack(". 16061:17521 ack 1");
+}
+
+#[test]
+fn more_gaps_than_a_connection_keeps_are_refused_and_nothing_is_lost() {
+    let mut t = Trace::established(plain());
+    for gap in 0..65 {
+        t.peer(&format!(". {}:{} ack 1", 11 + 20 * gap, 21 + 20 * gap));
+        t.stack(". 1:1 ack 1");
+    }
+    assert_eq!(t.drops("no_memory"), 1);
+    for gap in 0..64 {
+        t.peer(&format!(". {}:{} ack 1", 1 + 20 * gap, 11 + 20 * gap));
+        t.stack(&format!(". 1:1 ack {}", 21 + 20 * gap));
+    }
+    t.peer(". 1281:1301 ack 1");
+    t.stack(". 1:1 ack 1301");
+    assert_eq!(t.read(2000), 1300);
+}
+
+// The connection table.
+
+/// A device whose connection table has room for so many entries, and which keeps what is sent.
+#[derive(Default)]
+struct SmallTable {
+    room: usize,
+    entries: Vec<ConnectionKey>,
+    arriving: VecDeque<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Device for SmallTable {
+    fn receive(&mut self, limit: usize, mut sink: impl FnMut(&[u8])) {
+        let count = limit.min(self.arriving.len());
+        self.arriving.drain(..count).for_each(|frame| sink(&frame));
+    }
+
+    fn commit(
+        &mut self,
+        new: &[(ConnectionKey, ConnectionValue)],
+        _changed: &[(ConnectionKey, ConnectionValue)],
+        mut failed: impl FnMut(ConnectionKey),
+    ) {
+        for (key, _) in new {
+            if self.entries.len() < self.room { self.entries.push(*key) } else { failed(*key) }
+        }
+    }
+
+    fn transmit(&mut self, limit: usize, mut build: impl FnMut(&mut [u8]) -> Option<usize>) {
+        let mut frame = [0; 2048];
+        while self.sent.len() < limit {
+            let Some(length) = build(&mut frame) else { return };
+            self.sent.push(frame[..length].to_vec());
+        }
+    }
+
+    fn remove(&mut self, keys: &[ConnectionKey]) {
+        self.entries.retain(|entry| !keys.contains(entry));
+    }
+}
+
+#[test]
+fn a_syn_for_which_the_connection_table_has_no_room_is_dropped_in_silence() {
+    let mut t = Trace::listen(plain());
+    let mut device = SmallTable { room: 1, ..SmallTable::default() };
+    let syn = |port: u16| {
+        let mut remote: std::net::SocketAddr = REMOTE.parse().unwrap();
+        remote.set_port(port);
+        frame(remote, LOCAL.parse().unwrap(), &Seg::parse("S 0:0 <mss 1460>"))
+    };
+    device.arriving.extend([syn(1), syn(2), syn(3)]);
+    turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
+    assert_eq!((device.sent.len(), device.entries.len()), (1, 1), "one SYN-ACK, and its entry");
+    assert_eq!((t.drops("table_full"), t.queues()), (2, (1, 0, 0)));
+    // When the first is gone there is room for another.
+    device.arriving.push_back(frame(
+        format!("10.0.0.2:{}", 1).parse().unwrap(),
+        LOCAL.parse().unwrap(),
+        &Seg::parse("R 1:1"),
+    ));
+    turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
+    assert_eq!(device.entries, []);
+    device.arriving.push_back(syn(2));
+    turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
+    assert_eq!((device.sent.len(), device.entries.len()), (2, 1));
+}
+
+#[test]
+fn an_active_open_for_which_the_connection_table_has_no_room_fails_before_anything_is_sent() {
+    let mut t = Trace::connect(plain());
+    let mut device = SmallTable::default();
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        turn(&mut t.stack, &mut device, t.now, |_, event| events.push(event));
+    }
+    assert_eq!(events, [Event::Closed(t.id.unwrap(), CloseReason::TableFull)]);
+    assert!(device.sent.is_empty());
+    t.assert_empty();
+}
+
+#[test]
+fn two_listeners_never_share_an_address() {
+    let mut t = Trace::listen(plain());
+    let again = |stack: &mut Stack, address: &str| {
+        stack.listen(address.parse().unwrap(), ListenOptions { tcp: Arc::new(plain()) }).is_ok()
+    };
+    assert!(!again(&mut t.stack, LOCAL));
+    assert!(again(&mut t.stack, "0.0.0.0:80"));
+    assert_eq!(t.stack.count(State::LISTEN), 2);
+    t.stack.close_listener(t.now, t.listener.unwrap());
+    // The wildcard takes what the exact address took before.
+    t.half_open(1);
+    assert!(again(&mut t.stack, LOCAL));
+}
