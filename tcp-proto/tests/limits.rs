@@ -16,7 +16,7 @@ impl Trace {
     /// A SYN from the peer's port `port`, and the SYN-ACK.
     #[track_caller]
     fn half_open(&mut self, port: u16) {
-        self.from_port(port);
+        self.speak_from(port);
         self.peer("S 0:0 <mss 1460>");
         self.stack("SA 0:0 ack 1 <mss 1460>");
     }
@@ -61,7 +61,7 @@ fn connections_are_accepted_in_the_order_in_which_they_were_established() {
     let mut t = Trace::listen(plain());
     t.half_open(1);
     t.open(2);
-    t.from_port(1);
+    t.speak_from(1);
     t.peer(". 1:1 ack 1");
     for port in [2, 1] {
         t.accept();
@@ -75,7 +75,7 @@ fn who_is_reset_before_being_accepted_leaves_the_queue() {
     let mut t = Trace::listen(plain());
     t.open(1);
     t.open(2);
-    t.from_port(1);
+    t.speak_from(1);
     t.peer("R 1:1");
     assert_eq!(t.queues(), (0, 1, 0));
     t.accept();
@@ -87,11 +87,11 @@ fn with_a_full_syn_queue_a_syn_is_dropped_in_silence_until_there_is_room() {
     let mut t = Trace::listen(TcpConfig { syn_backlog: 2, ..plain() });
     t.half_open(1);
     t.half_open(2);
-    t.from_port(3);
+    t.speak_from(3);
     t.peer("S 0:0 <mss 1460>");
     t.quiet();
     assert_eq!((t.queues(), t.drops("syn_queue_full")), ((2, 0, 1), 1));
-    t.from_port(1);
+    t.speak_from(1);
     t.peer(". 1:1 ack 1");
     t.half_open(3);
     assert_eq!((t.queues(), t.stack.count(State::SYN_RCVD)), ((2, 1, 1), 2));
@@ -117,7 +117,7 @@ fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
     let mut t = Trace::listen_with(StackConfig { max_connections: 2, ..StackConfig::default() }, plain());
     t.open(1);
     t.half_open(2);
-    t.from_port(3);
+    t.speak_from(3);
     t.peer("S 0:0 <mss 1460>");
     t.quiet();
     assert_eq!(t.drops("too_many_connections"), 1);
@@ -125,7 +125,7 @@ fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
     let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
     let opened = t.stack.connect(t.now, REMOTE.parse().unwrap(), options);
     assert_eq!(opened, Err(ConnectError::TooManyConnections));
-    t.from_port(2);
+    t.speak_from(2);
     t.peer("R 1:1");
     t.open(3);
 }

@@ -328,7 +328,7 @@ impl Trace {
     }
 
     /// From now on the peer speaks from another of its ports, or again from one that it spoke from before.
-    pub fn from_port(&mut self, port: u16) {
+    pub fn speak_from(&mut self, port: u16) {
         self.quiet();
         self.other_isns.insert(self.remote.port(), self.our_isn);
         self.remote.set_port(port);
