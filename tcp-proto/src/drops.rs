@@ -33,8 +33,6 @@ pub(crate) enum DropReason {
     OutOfWindow,
     /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
     OldTimestamp,
-    /// No timestamp although timestamps were agreed (RFC 7323 section 3.2).
-    NoTimestamp,
     /// Acknowledges what was never sent, or nothing recent (RFC 5961 section 5).
     BadAck,
     /// In window but not exact RST, or a SYN in a synchronized state (RFC 5961 sections 3 and 4).
@@ -73,7 +71,6 @@ names! {
     TableFull => "table_full",
     OutOfWindow => "out_of_window",
     OldTimestamp => "old_timestamp",
-    NoTimestamp => "no_timestamp",
     BadAck => "bad_ack",
     Challenged => "challenged",
     NoMemory => "no_memory",

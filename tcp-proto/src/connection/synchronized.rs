@@ -50,28 +50,16 @@ impl Connection {
         DONE
     }
 
-    /// PAWS (RFC 7323 sections 3.2 and 5.3), before the first step. A RST is not subject to it; nor is a SYN without
-    /// timestamps, for its sender may have restarted: it gets its challenge.
+    /// PAWS (RFC 7323 section 5.3), before the first step. A RST is not subject to it. A segment without the
+    /// timestamp that was agreed passes, although section 3.2 would have it dropped: some middleboxes strip it
+    /// (docs/decisions/0001).
     fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        if segment.rst() || self.recv.timestamps().is_none() {
+        let old = segment.options.timestamps.is_some_and(|timestamps| self.recv.is_old(timestamps.value, cx.now));
+        if !old || segment.rst() {
             return NEXT;
         }
-        let Some(timestamps) = segment.options.timestamps else {
-            return self.timestamp_is_missing(cx, segment);
-        };
-        if self.recv.is_old(timestamps.value, cx.now) {
-            cx.drop(DropReason::OldTimestamp);
-            self.answer_unacceptable(cx, segment);
-            return DONE;
-        }
-        NEXT
-    }
-
-    fn timestamp_is_missing(&self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        if segment.syn() {
-            return NEXT;
-        }
-        cx.drop(DropReason::NoTimestamp);
+        cx.drop(DropReason::OldTimestamp);
+        self.answer_unacceptable(cx, segment);
         DONE
     }
 

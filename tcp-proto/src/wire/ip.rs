@@ -114,6 +114,11 @@ fn skip_extensions(mut next: u8, mut body: &[u8]) -> Result<(u8, &[u8]), DropRea
                 next = head[0];
                 body = body.get(usize::from(head[1]) * 8 + 8..).ok_or(DropReason::BadHeader)?;
             }
+            // An "atomic" fragment is a whole packet (RFC 6946): no offset, no more to come.
+            FRAGMENT if be16(body, 2).is_some_and(|offset| offset & 0xfff9 == 0) => {
+                next = *body.first().ok_or(DropReason::BadHeader)?;
+                body = body.get(8..).ok_or(DropReason::BadHeader)?;
+            }
             FRAGMENT => return Err(DropReason::Fragment),
             _ => return Ok((next, body)),
         }
@@ -156,4 +161,22 @@ fn may_be_peer(source: IpAddr, destination: IpAddr) -> bool {
 pub(crate) fn is_unicast(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extension_headers_are_skipped_and_only_whole_packets_pass() {
+        let fragment = |offset: u16| [[6, 0], offset.to_be_bytes(), [0, 1], [0, 2], *b"tc"].concat();
+        assert_eq!(skip_extensions(44, &fragment(0)).ok(), Some((6, &b"tc"[..])), "an atomic fragment");
+        for offset in [1, 8, 0x1239] {
+            assert!(matches!(skip_extensions(44, &fragment(offset)), Err(DropReason::Fragment)), "{offset:#x}");
+        }
+        let chain = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[43, 1], &[0; 14], &[6, 0, 0, 0, 0, 0, 0, 0], b"tc"].concat();
+        assert_eq!(skip_extensions(0, &chain).ok(), Some((6, &b"tc"[..])));
+        let too_long = [[60, 0, 0, 0, 0, 0, 0, 0]; 6].concat();
+        assert!(skip_extensions(60, &too_long).is_err());
+    }
 }
