@@ -40,7 +40,7 @@ pub enum DaemonError {
     },
     /// A listener's address is not on the interface.
     #[error(
-        "listener {address}: {interface} has no such address ({}): \
+        "listener {address}: {interface} has no such address (it has {}): \
          add it (`ip address add`), or set foreign_address = true",
         list(present)
     )]
@@ -85,7 +85,7 @@ pub enum DaemonError {
 
 pub(super) fn list(addresses: &[IpAddr]) -> String {
     let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    if texts.is_empty() { "it has none".to_owned() } else { format!("it has {}", texts.join(", ")) }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 pub(super) fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -49,11 +50,7 @@ async fn start_and_serve(config: Config, ready: impl FnOnce()) -> Result<(), Dae
         () = signals.next() => return Ok(()),
     };
     ready();
-    let outcome = daemon.serve_until_signal(&mut signals).await;
-    let outcome = match outcome {
-        Ok(()) => daemon.drain(&mut signals).await,
-        failed => failed,
-    };
+    let outcome = daemon.serve_and_drain(&mut signals).await;
     daemon.stop().await;
     outcome
 }
@@ -119,12 +116,28 @@ impl Running {
         Ok(Running { config, control, program, log, addresses: watch, workers, context, _ports: ports })
     }
 
-    /// Serves until a signal comes (`Ok`) or something fails.
-    async fn serve_until_signal(&mut self, signals: &mut Signals) -> Result<(), DaemonError> {
+    /// Serves until a signal comes; then stops accepting and waits for connections to end, for `drain_timeout`
+    /// at most or until a second signal.
+    async fn serve_and_drain(&mut self, signals: &mut Signals) -> Result<(), DaemonError> {
+        let (workers, program) = (self.context.workers.clone(), Rc::clone(&self.program));
+        let patience = self.config.drain_timeout;
+        let mut serving = std::pin::pin!(self.serve());
         tokio::select! {
-            () = signals.next() => Ok(()),
-            failed = self.serve() => failed,
+            () = signals.next() => {}
+            failed = &mut serving => return failed,
         }
+        tracing::info!("draining for at most {}", humantime::format_duration(patience));
+        let outcome = tokio::select! {
+            drained = drain(&program, &workers) => return drained,
+            failed = &mut serving => failed,
+            () = signals.next() => Err(DaemonError::Aborted),
+            () = tokio::time::sleep(patience) => {
+                tracing::warn!("connections are left after drain_timeout: they are reset");
+                Ok(())
+            }
+        };
+        abort(&workers).await;
+        outcome
     }
 
     /// Everything that goes on until the end; returns only when something fails.
@@ -141,33 +154,6 @@ impl Running {
             forward_log(log),
         )
         .map(|_| ())
-    }
-
-    /// Stops accepting and waits for connections to end, for `drain_timeout` at most or until a signal.
-    async fn drain(&mut self, signals: &mut Signals) -> Result<(), DaemonError> {
-        let patience = self.config.drain_timeout;
-        tracing::info!("draining for at most {}", humantime::format_duration(patience));
-        if let Err(error) = self.program.borrow_mut().set_listeners(&[]) {
-            tracing::warn!(%error, "can't take the listeners from the program");
-        }
-        let handles = self.context.workers.clone();
-        let drained = async {
-            for worker in &handles {
-                worker.ask(Command::Drain).await?;
-            }
-            Ok::<_, WorkerError>(())
-        };
-        let outcome = tokio::select! {
-            drained = drained => return drained.map_err(Into::into),
-            failed = self.serve() => failed,
-            () = signals.next() => Err(DaemonError::Aborted),
-            () = tokio::time::sleep(patience) => {
-                tracing::warn!("connections are left after drain_timeout: they are reset");
-                Ok(())
-            }
-        };
-        abort(&handles).await;
-        outcome
     }
 
     /// The end: what was started last is stopped first.
@@ -188,15 +174,7 @@ impl Running {
 
 /// Why the first worker to end has ended.
 async fn first_end(workers: &mut [Worker]) -> WorkerError {
-    let mut ends: Vec<_> = workers.iter_mut().map(|worker| Box::pin(worker.ended())).collect();
-    std::future::poll_fn(|cx| {
-        let ready = ends.iter_mut().find_map(|end| match end.as_mut().poll(cx) {
-            std::task::Poll::Ready(error) => Some(error),
-            std::task::Poll::Pending => None,
-        });
-        ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-    })
-    .await
+    select_all(workers.iter_mut().map(|worker| Box::pin(worker.ended()))).await.0
 }
 
 /// Tells the program that the daemon lives, as long as every worker answers.
@@ -204,9 +182,7 @@ async fn heartbeat(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Resu
     let mut ticks = tokio::time::interval(HEARTBEAT);
     loop {
         ticks.tick().await;
-        for worker in workers {
-            worker.ask(Command::Ping).await?;
-        }
+        try_join_all(workers.iter().map(|worker| worker.ask(Command::Ping))).await?;
         program.borrow_mut().heartbeat(worker::now().as_nanos())?;
     }
 }
@@ -215,7 +191,7 @@ async fn heartbeat(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Resu
 async fn follow_addresses(program: &RefCell<Program>, watch: &mut AddressWatch) -> Result<(), DaemonError> {
     loop {
         let addresses = watch.changed().await?;
-        tracing::info!("addresses are now: {}", list(&addresses));
+        tracing::info!("addresses now: {}", list(&addresses));
         program.borrow_mut().set_addresses(&addresses)?;
     }
 }
@@ -234,14 +210,19 @@ async fn forward_log((log, changed): &mut (ProgramLog, Readable)) -> Result<(), 
     }
 }
 
+/// Stops accepting and waits until no connection is left but those in TIME_WAIT.
+async fn drain(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Result<(), DaemonError> {
+    if let Err(error) = program.borrow_mut().set_listeners(&[]) {
+        tracing::warn!(%error, "can't take the listeners from the program");
+    }
+    try_join_all(workers.iter().map(|worker| worker.ask(Command::Drain))).await?;
+    Ok(())
+}
+
 /// Resets every connection, as far as the workers get to it in time.
 async fn abort(workers: &[WorkerHandle]) {
-    let aborted = async {
-        for worker in workers {
-            // One that has ended has no connections any more.
-            let _ = worker.ask(Command::Abort).await;
-        }
-    };
+    // A worker that has ended has no connections any more.
+    let aborted = join_all(workers.iter().map(|worker| worker.ask(Command::Abort)));
     if tokio::time::timeout(ABORT_TIMEOUT, aborted).await.is_err() {
         tracing::warn!("not all connections could be reset in time");
     }
