@@ -63,29 +63,40 @@ const LINE_BYTES: usize = LINE_CHARACTERS + 2;
 /// The printing characters of ASCII, from space to tilde.
 const PRINTING: usize = 95;
 
+/// Bytes after which the pattern repeats: one line for every character that one can start with.
+const PATTERN_BYTES: usize = PRINTING * LINE_BYTES;
+
+/// The pattern, once.
+static PATTERN: [u8; PATTERN_BYTES] = {
+    let mut pattern = [0; PATTERN_BYTES];
+    let mut position = 0;
+    while position < PATTERN_BYTES {
+        let (line, column) = (position / LINE_BYTES, position % LINE_BYTES);
+        pattern[position] = match column {
+            LINE_CHARACTERS => b'\r',
+            _ if column > LINE_CHARACTERS => b'\n',
+            _ => b' ' + ((line + column) % PRINTING) as u8,
+        };
+        position += 1;
+    }
+    pattern
+};
+
 /// The endless stream of [`chargen`]: each line starts one character further in the ring of printing ones.
 #[derive(Default)]
 struct Pattern {
+    /// Where in [`PATTERN`] it goes on.
     position: usize,
-}
-
-impl Pattern {
-    fn next_byte(&mut self) -> u8 {
-        let (line, column) = (self.position / LINE_BYTES, self.position % LINE_BYTES);
-        self.position = (self.position + 1) % (PRINTING * LINE_BYTES);
-        match column {
-            LINE_CHARACTERS => b'\r',
-            column if column > LINE_CHARACTERS => b'\n',
-            column => b' ' + ((line + column) % PRINTING) as u8,
-        }
-    }
 }
 
 impl AsyncRead for Pattern {
     fn poll_read(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = buffer.remaining();
-        buffer.initialize_unfilled().fill_with(|| self.next_byte());
-        buffer.advance(room);
+        while buffer.remaining() > 0 {
+            let rest = &PATTERN[self.position..];
+            let length = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..length]);
+            self.position = (self.position + length) % PATTERN_BYTES;
+        }
         Poll::Ready(Ok(()))
     }
 }
