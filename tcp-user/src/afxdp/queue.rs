@@ -387,9 +387,9 @@ mod tests {
             assert!(!kernel.side.deliver([0; 8], &[9]), "all memory is used");
             assert!(queue.has_received());
             let mut seen = Vec::new();
-            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata[0], r.frame[0])));
+            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata()[0], r.frame[0])));
             assert_eq!(seen, Vec::from_iter((0..5).map(|i| (round, i))), "a batch of at most 5");
-            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata[0], r.frame[0])));
+            queue.receive(&mut kernel, 5, |r| seen.push((r.metadata()[0], r.frame[0])));
             assert_eq!(seen.len(), 8);
             assert!(!queue.has_received());
         }

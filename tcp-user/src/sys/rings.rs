@@ -20,9 +20,17 @@ pub(crate) const METADATA_LEN: usize = 8;
 pub struct Received<'a> {
     /// The frame, from its Ethernet header on.
     pub frame: &'a [u8],
-    /// The 8 bytes before it: what the XDP program left there, or leftovers when it left nothing.
-    /// All zero when the frame starts too early in its memory to have any.
-    pub metadata: [u8; METADATA_LEN],
+    /// What lies before it in its memory.
+    before: &'a [u8],
+}
+
+impl Received<'_> {
+    /// The 8 bytes before the frame: what the XDP program left there, or leftovers when it left nothing. All
+    /// zero when the frame starts too early in its memory to have any.
+    #[must_use]
+    pub fn metadata(&self) -> [u8; METADATA_LEN] {
+        self.before.last_chunk().copied().unwrap_or_default()
+    }
 }
 
 /// Number and size of frames.
@@ -233,8 +241,7 @@ impl Rings {
         // `fill` or `send` lends it again, which takes `&mut self`.
         let whole =
             unsafe { std::slice::from_raw_parts(self.umem.base().add(start).as_ptr(), self.frames.size as usize) };
-        let metadata = whole[..offset].last_chunk().copied().unwrap_or_default();
-        Received { frame: &whole[offset..offset + len], metadata }
+        Received { frame: &whole[offset..offset + len], before: &whole[..offset] }
     }
 
     /// All bytes of frame `index`, which is ours.
@@ -342,7 +349,7 @@ pub(crate) mod tests {
         rings.publish_fill();
         assert!(kernel.deliver(*b"metadata", b"a frame"));
         let mut seen = Vec::new();
-        let index = rings.take(|r| seen.push((r.frame.to_vec(), r.metadata)));
+        let index = rings.take(|r| seen.push((r.frame.to_vec(), r.metadata())));
         assert_eq!((index, seen), (Some(1), vec![(b"a frame".to_vec(), *b"metadata")]));
     }
 
@@ -353,7 +360,7 @@ pub(crate) mod tests {
         rings.publish_fill();
         assert!(kernel.announce(4, 10));
         let mut metadata = None;
-        assert_eq!(rings.take(|r| metadata = Some(r.metadata)), Some(0));
+        assert_eq!(rings.take(|r| metadata = Some(r.metadata())), Some(0));
         assert_eq!(metadata, Some([0; METADATA_LEN]));
     }
 
