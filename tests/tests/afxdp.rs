@@ -115,6 +115,19 @@ fn a_queue_can_be_bound_again_as_soon_as_its_socket_is_dropped() {
 }
 
 #[test]
+fn binding_waits_for_a_socket_that_is_about_to_close() {
+    let wire = wire(1);
+    let held = bind(&wire.server, 0).expect("a socket");
+    std::thread::scope(|scope| {
+        let binder = scope.spawn(|| bind(&wire.server, 0));
+        // Long enough for the first attempt as a rule; if not, there is nothing to wait for and the test passes too.
+        std::thread::sleep(Duration::from_millis(200));
+        drop(held);
+        binder.join().expect("the binder").expect("bound in the end");
+    });
+}
+
+#[test]
 fn a_queue_that_stays_busy_is_reported_and_the_next_one_is_not() {
     let wire = wire(2);
     let _held = bind(&wire.server, 0).expect("a socket");

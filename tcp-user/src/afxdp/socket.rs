@@ -126,7 +126,9 @@ impl XskSocket {
         let rings = socket.rings(frames).map_err(|source| memory_error(options, frames, source))?;
         // Populated before binding: zero-copy drivers take frames as soon as they have the queue.
         let rings = Queue::new(rings, frames);
-        bind_patiently(&socket, options)?;
+        let copying = if options.always_copy { Copying::Always } else { Copying::IfNeeded };
+        patiently(|| socket.bind(options.index, options.queue, copying), std::thread::sleep)
+            .map_err(|error| bind_error(options, error))?;
         socket.raise_send_limits(frames.transmit, frames.size);
         let zero_copy = socket.is_zero_copy().map_err(|e| options.system("ask for the mode of", e))?;
         Ok(XskSocket { socket, rings, queue: options.queue, zero_copy })
@@ -230,18 +232,19 @@ fn check_count(what: &'static str, value: u32) -> Result<(), XskError> {
     Err(XskError::FrameCount { what, value, min, max })
 }
 
-fn bind_patiently(socket: &Socket, options: &XskOptions) -> Result<(), XskError> {
-    let copying = if options.always_copy { Copying::Always } else { Copying::IfNeeded };
+/// Repeats `attempt` while it finds the queue busy, with pauses that add up to no more than [`BIND_PATIENCE`].
+fn patiently(mut attempt: impl FnMut() -> io::Result<()>, mut sleep: impl FnMut(Duration)) -> io::Result<()> {
     let (mut pause, longest) = BIND_PAUSES;
-    let deadline = Instant::now() + BIND_PATIENCE;
+    let mut patience = BIND_PATIENCE;
     loop {
-        match socket.bind(options.index, options.queue, copying) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(pause);
+        match attempt() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !patience.is_zero() => {
+                pause = pause.min(patience);
+                sleep(pause);
+                patience -= pause;
                 pause = (pause * 2).min(longest);
             }
-            Err(error) => return Err(bind_error(options, error)),
+            outcome => return outcome,
         }
     }
 }
@@ -302,6 +305,24 @@ mod tests {
             assert!(XskOptions { transmit_frames: frames, ..options(1500) }.frames().is_err(), "{frames} out");
         }
         assert!(XskOptions { receive_frames: 64, transmit_frames: 32_768, ..options(1500) }.frames().is_ok());
+    }
+
+    #[test]
+    fn binding_is_repeated_while_the_queue_is_busy_and_given_up_in_the_end() {
+        let busy = || Err(io::Error::from_raw_os_error(libc::EBUSY));
+        let (mut attempts, mut pauses) = (0, Vec::new());
+        let freed = |attempts: u32| if attempts < 5 { busy() } else { Ok(()) };
+        let attempt = || {
+            attempts += 1;
+            freed(attempts)
+        };
+        patiently(attempt, |pause| pauses.push(pause.as_millis())).expect("free in the end");
+        assert_eq!((attempts, pauses), (5, vec![1, 2, 4, 8]));
+        let mut waited = Duration::ZERO;
+        let error = patiently(busy, |pause| waited += pause).expect_err("never free");
+        assert_eq!((error.raw_os_error(), waited), (Some(libc::EBUSY), BIND_PATIENCE));
+        let invalid = || Err(io::Error::from_raw_os_error(libc::EINVAL));
+        patiently(invalid, |_| panic!("waits")).expect_err("no such queue");
     }
 
     #[test]
