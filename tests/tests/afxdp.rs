@@ -313,7 +313,7 @@ fn a_segment_as_long_as_a_large_mtu_allows_passes_whole() {
     let mut wire = Steered::over(wire, XdpMode::Native, 64);
     let frame = wire.segment_of(7, 3506 - 20 - 20);
     assert_eq!(frame.len(), 14 + 3506);
-    wire.send_frames(&[frame.clone()]);
+    wire.send_frames(std::slice::from_ref(&frame));
     let received = until("the segment", || {
         let mut received = None;
         wire.server.receive(1, |r| received = Some(r.frame.to_vec()));
