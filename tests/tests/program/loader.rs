@@ -82,7 +82,7 @@ fn a_segment_of_another_queues_connection_carries_the_owner_before_it() {
         let owner = until("the segment", || {
             let mut metadata = None;
             for socket in &mut sockets {
-                socket.receive(1, |received| metadata = Some(received.metadata));
+                socket.receive(1, |received| metadata = Some(received.metadata()));
             }
             metadata
         });
