@@ -34,13 +34,19 @@ impl Pool {
         self.in_use * BLOCK
     }
 
-    /// Whether it has a block to hand out.
+    /// Whether it has a block for whoever can wait: the last quarter is kept for bytes that arrive in order,
+    /// so that neither slow readers nor bytes behind gaps shut everybody else out.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_use < self.limit
+        self.in_use < self.limit - self.limit / 4
+    }
+
+    /// A block for what can wait.
+    fn take_spare(&mut self) -> Option<Block> {
+        if self.has_room() { self.take() } else { None }
     }
 
     fn take(&mut self) -> Option<Block> {
-        if !self.has_room() {
+        if self.in_use >= self.limit {
             return None;
         }
         self.in_use += 1;
@@ -89,7 +95,7 @@ impl SendBuffer {
     pub(crate) fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> usize {
         let end = self.head + self.len;
         while self.blocks.len() * BLOCK < end + bytes.len() {
-            let Some(block) = pool.take() else { break };
+            let Some(block) = pool.take_spare() else { break };
             self.blocks.push_back(block);
         }
         let length = bytes.len().min(self.blocks.len() * BLOCK - end);
@@ -171,6 +177,9 @@ impl ReceiveBuffer {
         }
         let run = Run { start: seq, end: seq + bytes.len() as u32 };
         if seq != next && self.runs.len() >= MAX_GAPS && !self.touches_a_run(run) {
+            return Err(NoRoom);
+        }
+        if seq != next && !pool.has_room() {
             return Err(NoRoom);
         }
         self.store(pool, self.len + (seq - next) as usize, bytes)?;

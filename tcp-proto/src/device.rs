@@ -60,7 +60,7 @@ pub fn turn<D: Device>(
     if !removals.is_empty() {
         device.remove(&removals);
     }
-    if stack.wants_transmit() { Some(now) } else { stack.poll_timeout() }
+    if stack.wants_transmit() || stack.has_events() { Some(now) } else { stack.poll_timeout() }
 }
 
 fn commit<D: Device>(stack: &mut Stack, device: &mut D, now: Instant) {

@@ -61,6 +61,8 @@ pub struct Stack {
     wheel: Wheel,
     /// Connections that have something to send, each once.
     ready: VecDeque<ConnectionId>,
+    /// Connections that entered TIME_WAIT, the oldest first: they go first when there is no room.
+    time_waits: VecDeque<ConnectionId>,
     changes: TableChanges,
     counts: [usize; State::ALL.len()],
 }
@@ -83,6 +85,7 @@ impl Stack {
             listeners: Listeners::default(),
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
+            time_waits: VecDeque::new(),
             changes: TableChanges::default(),
             counts: [0; State::ALL.len()],
         }
@@ -101,6 +104,8 @@ impl Stack {
 
     /// Time has passed: serves every timer due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // A clock read before the last turn's must not find entries that are due and timers that are not.
+        let now = now.max(self.wheel.now());
         while let Some(index) = self.wheel.take_due(now) {
             self.act(now, index, |connection, cx| connection.timers_expire(cx));
         }
@@ -194,6 +199,12 @@ impl Stack {
         !self.shared.replies.is_empty() || !self.ready.is_empty()
     }
 
+    /// Whether [`Stack::poll_event`] may have something to tell.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.shared.events.is_empty() || (!self.shared.starved.is_empty() && self.shared.pool.has_room())
+    }
+
     /// When [`Stack::handle_timeout`] (or the next table write) is due at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -247,7 +258,7 @@ impl Stack {
         if remote.is_ipv4() != options.local.is_ipv4() {
             return Err(ConnectError::FamilyMismatch);
         }
-        if self.is_full() {
+        if !self.make_room(now) {
             return Err(ConnectError::TooManyConnections);
         }
         let key = self.choose_port(options.local, remote)?;
@@ -260,7 +271,9 @@ impl Stack {
         .ok_or(ConnectError::TooManyConnections)
     }
 
-    /// Access to a connection; `None` once it has ended and holds nothing to read, or was closed.
+    /// Access to a connection that the application holds. Close every one, also after [`Event::Closed`]: one that
+    /// ended with [`CloseReason::Finished`] keeps its memory until then, because there may be bytes to read. `None`
+    /// after that, and once it ended for any other reason.
     pub fn connection(&mut self, now: Instant, id: ConnectionId) -> Option<ConnectionMut<'_>> {
         let index = self.entries.resolve(id)?;
         self.entries.get(index)?.connection.held.then_some(())?;
@@ -269,7 +282,7 @@ impl Stack {
 
     /// Aborts every connection (RST), also those in the background.
     pub fn abort_all(&mut self, now: Instant) {
-        self.abort_if(now, |_| true);
+        self.abort_if(now, |connection| connection.state != State::CLOSED);
     }
 
     // Getters.
@@ -328,7 +341,8 @@ impl Stack {
     fn is_succeeded(&self, index: u32, segment: &Segment<'_>) -> bool {
         let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
         let Some(entry) = self.entries.get(index).filter(|_| opens) else { return false };
-        entry.connection.may_be_succeeded_by(segment) && self.listeners.find(entry.connection.key.local()).is_some()
+        let listener = self.listeners.find(entry.connection.key.local()).and_then(|id| self.listeners.get(id));
+        entry.connection.may_be_succeeded_by(segment) && listener.is_some_and(|l| !l.syn_queue_is_full())
     }
 
     fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
@@ -405,16 +419,15 @@ impl Stack {
         listener: ListenerId,
         above: Option<SeqNum>,
     ) {
-        let full = self.is_full();
         let Some(queue) = self.listeners.get_mut(listener) else { return };
         if queue.syn_queue_is_full() {
             queue.overflows += 1;
             return self.shared.drops.count(DropReason::SynQueueFull);
         }
-        if full {
+        let config = queue.config.clone();
+        if !self.make_room(now) {
             return self.shared.drops.count(DropReason::TooManyConnections);
         }
-        let config = queue.config.clone();
         let index = self.insert(now, key, Origin::Passive(listener), link, config, above).index;
         self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
     }
@@ -444,8 +457,24 @@ impl Stack {
         self.entries.get_mut(index)
     }
 
-    fn is_full(&self) -> bool {
-        self.entries.len() >= self.shared.config.max_connections
+    /// Whether there is room for one more connection, if need be at the cost of the oldest in TIME_WAIT.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let limit = self.shared.config.max_connections;
+        while self.entries.len() >= limit {
+            let Some(id) = self.time_waits.pop_front() else { return false };
+            if self.entry_mut(id).is_some_and(|entry| !entry.connection.held) {
+                self.act(now, id.index, |connection, cx| connection.is_succeeded(cx));
+            }
+        }
+        true
+    }
+
+    fn note_time_wait(&mut self, id: ConnectionId) {
+        // Those that are over leave in bulk: O(1) for each on average.
+        if self.time_waits.len() > 2 * self.counts[State::TIME_WAIT as usize] + 64 {
+            self.time_waits.retain(|&id| self.entries.resolve(id).is_some());
+        }
+        self.time_waits.push_back(id);
     }
 
     fn insert(
@@ -520,6 +549,9 @@ impl Stack {
             self.counts[is as usize] += usize::from(is != State::CLOSED);
             self.changes.write(id, &mut entry.table);
             self.note_listener(id, was);
+            if is == State::TIME_WAIT {
+                self.note_time_wait(id);
+            }
         }
         if is == State::CLOSED { self.bury(now, id) } else { self.schedule(now, id) }
     }

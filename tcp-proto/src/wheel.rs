@@ -78,6 +78,11 @@ impl Wheel {
         self.note_emptied(list);
     }
 
+    /// Up to when everything has been served.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_nanos(self.elapsed * NANOS_PER_TICK)
+    }
+
     /// The next instant at which something may be due. It may be early (an entry far off is looked at a few
     /// times on its way), never late.
     pub(crate) fn next(&self) -> Option<Instant> {

@@ -120,10 +120,11 @@ impl Connection {
     pub(super) fn our_syn_is_acked(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
         self.timers.stop(Timer::Establish);
-        self.retries = 0;
+        let timer_expired = core::mem::take(&mut self.retries) > 0;
         match self.send.round_trip(segment.ack, cx.now) {
             Some(rtt) => self.rtt.sample(rtt, &self.config),
-            None => self.rtt.syn_was_repeated(&self.config),
+            None if timer_expired => self.rtt.syn_was_repeated(&self.config),
+            None => {}
         }
     }
 

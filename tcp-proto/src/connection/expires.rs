@@ -64,10 +64,12 @@ impl Connection {
 
     /// A probe of the peer's window. As long as it answers, probing never ends (MUST-37).
     fn persist_expires(&mut self, cx: &mut Context<'_>) {
-        if u32::from(self.probes) >= self.retry_limit() {
+        // Answers keep a connection open (MUST-37), but not one that nobody holds any more: only progress does.
+        let spent = if self.held { self.probes } else { self.retries };
+        if u32::from(spent) >= self.retry_limit() {
             return self.abort(cx, Cause::Expired, CloseReason::TimedOut);
         }
-        self.probes += 1;
+        self.probes = self.probes.saturating_add(1);
         self.retries = self.retries.saturating_add(1);
         self.recovery.resend_from(self.send.una);
         self.probe_due = Some(Probe::Window);

@@ -196,7 +196,9 @@ impl Connection {
     fn peer_is_to_be_reset(&self) -> bool {
         match self.state {
             State::CLOSED | State::LISTEN | State::SYN_SENT | State::TIME_WAIT => false,
-            State::CLOSING | State::LAST_ACK => !self.send.fin_sent || self.recv.readable() > 0,
+            State::CLOSING | State::LAST_ACK => {
+                !self.send.fin_sent || self.send.queued() > 0 || self.recv.readable() > 0
+            }
             _ => true,
         }
     }
@@ -267,9 +269,15 @@ impl Connection {
         self.config.mss.unwrap_or(link).min(link)
     }
 
-    /// Whether a challenge or out-of-window ACK may leave now (RFC 5961 section 7); takes it if so.
-    fn may_answer(&mut self, cx: &mut Context<'_>) -> bool {
-        if cx.now < self.next_challenge || !cx.may_challenge() {
+    /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.
+    fn may_challenge(&mut self, cx: &mut Context<'_>) -> bool {
+        cx.now >= self.next_challenge && cx.may_challenge() && self.may_answer(cx)
+    }
+
+    /// Whether an out-of-window ACK may leave now; takes it if so. The limit is this connection's own: others'
+    /// segments must not keep it from answering keep-alive probes.
+    fn may_answer(&mut self, cx: &Context<'_>) -> bool {
+        if cx.now < self.next_challenge {
             return false;
         }
         self.next_challenge = cx.now + CONNECTION_ACK_INTERVAL;

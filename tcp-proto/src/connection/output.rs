@@ -134,8 +134,9 @@ impl Connection {
     /// the peer's window is why.
     pub(crate) fn persist_if_stuck(&mut self, cx: &Context<'_>) {
         let sends = self.state.is_synchronized() && self.state != State::TIME_WAIT;
-        let waits =
-            self.recovery.cursor().before(self.send.data_end()) || (self.fin_is_wanted() && !self.send.fin_sent);
+        let waits = self.send.is_outstanding()
+            || self.recovery.cursor().before(self.send.data_end())
+            || (self.fin_is_wanted() && !self.send.fin_sent);
         let served = self.timers.is_armed(Timer::Retransmit) || self.timers.is_armed(Timer::Persist);
         if sends && waits && !served && self.plan_stream(cx).is_none() {
             self.retries = 0;

@@ -83,9 +83,10 @@ impl Receiver {
 
     /// The peer's SYN had number `irs`.
     pub(super) fn start(&mut self, irs: SeqNum) {
+        let offered = self.window();
         self.irs = irs;
         self.next = irs + 1;
-        self.edge = self.next;
+        self.edge = self.next + offered;
         self.last_ack = self.next;
     }
 

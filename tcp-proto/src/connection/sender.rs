@@ -144,8 +144,9 @@ impl Sender {
 
     /// Takes the window that a segment carries unless an older segment (SND.WL1, SND.WL2); whether it was
     /// taken.
-    pub(super) fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32) -> bool {
-        let newer = seq.after(self.window_seq) || (seq == self.window_seq && ack.at_or_after(self.window_ack));
+    pub(super) fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32, advances: bool) -> bool {
+        let newer =
+            advances || seq.after(self.window_seq) || (seq == self.window_seq && ack.at_or_after(self.window_ack));
         if newer {
             self.set_window(seq, ack, window);
         }

@@ -3,8 +3,6 @@
 //! own. There is no third step: security and compartment are not supported. The sixth (URG) has nothing to
 //! do: urgent data are delivered in line (RFC 6093).
 
-use core::ops::ControlFlow;
-
 use tcp_common::{Cause, State};
 
 use super::arrives::{DONE, NEXT, Step};
@@ -23,17 +21,18 @@ impl Connection {
     pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         self.repeat_syn_ack(cx, segment)?;
         self.check_timestamp(cx, segment)?;
-        let bare = segment.length() == 0;
-        let segment = &match self.first_check_sequence(cx, segment) {
-            ControlFlow::Continue(trimmed) => trimmed,
-            ControlFlow::Break(()) => return DONE,
-        };
+        let segment = &self.without_crossing_syn(segment);
+        self.first_check_sequence(cx, segment)?;
         self.second_check_rst(cx, segment)?;
         self.fourth_check_syn(cx, segment)?;
-        self.fifth_check_ack(cx, segment, bare)?;
+        self.fifth_check_ack(cx, segment)?;
         self.restart_keepalive(cx);
-        self.take_text(cx, segment);
-        self.take_fin(cx, segment);
+        if let Some(timestamps) = segment.options.timestamps {
+            self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
+        }
+        let text = self.trim(segment);
+        self.take_text(cx, &text);
+        self.take_fin(cx, &text);
         NEXT
     }
 
@@ -63,28 +62,15 @@ impl Connection {
         DONE
     }
 
-    /// First, check the sequence number: what is outside of the window is answered by an ACK, what
-    /// straddles it is cut to it.
-    fn first_check_sequence<'s>(
-        &mut self,
-        cx: &mut Context<'_>,
-        segment: &Segment<'s>,
-    ) -> ControlFlow<(), Segment<'s>> {
-        let segment = &self.without_crossing_syn(segment);
-        if !self.is_acceptable(segment) {
-            cx.drop(DropReason::OutOfWindow);
-            self.answer_unacceptable(cx, segment);
-            return ControlFlow::Break(());
+    /// First, check the sequence number: what is outside of the window is answered by an ACK. What straddles it
+    /// is cut to it only when its text is taken, because a RST and a SYN count with the number they came with.
+    fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if self.is_acceptable(segment) {
+            return NEXT;
         }
-        if let Some(timestamps) = segment.options.timestamps {
-            self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
-        }
-        let trimmed = self.trim(segment);
-        // What the right edge cut off must be sent again, or probed our closed window: the peer has to be told.
-        if trimmed.end().before(segment.end()) && !segment.rst() {
-            self.recv.owed.now = true;
-        }
-        ControlFlow::Continue(trimmed)
+        cx.drop(DropReason::OutOfWindow);
+        self.answer_unacceptable(cx, segment);
+        DONE
     }
 
     /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
@@ -113,14 +99,13 @@ impl Connection {
     }
 
     /// The part of a segment that lies in the window. Text beyond the right edge goes, and the FIN with it;
-    /// so does text before RCV.NXT, and a SYN there.
-    fn trim<'s>(&self, segment: &Segment<'s>) -> Segment<'s> {
+    /// so does text before RCV.NXT. What the right edge cut off must be sent again, or probed our closed window: the
+    /// peer is told at once.
+    fn trim<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
         let mut trimmed = *segment;
         if segment.seq.before(self.recv.next) {
-            let old = self.recv.next - segment.seq;
-            let old_text = (old - u32::from(segment.syn())) as usize;
-            trimmed.flags = segment.flags.without(Flags::SYN);
-            trimmed.payload = segment.payload.get(old_text..).unwrap_or_default();
+            let old = (self.recv.next - segment.seq) as usize;
+            trimmed.payload = segment.payload.get(old..).unwrap_or_default();
             trimmed.seq = self.recv.next;
         }
         let edge = self.recv.next + self.recv.window();
@@ -128,6 +113,7 @@ impl Connection {
         if trimmed.payload.len() + usize::from(trimmed.fin()) > room {
             trimmed.payload = &trimmed.payload[..trimmed.payload.len().min(room)];
             trimmed.flags = trimmed.flags.without(Flags::FIN);
+            self.recv.owed.now = true;
         }
         trimmed
     }
@@ -165,7 +151,8 @@ impl Connection {
         if !segment.syn() {
             return NEXT;
         }
-        if self.state == State::SYN_RCVD && self.origin != Origin::Active {
+        let in_window = segment.seq.at_or_after(self.recv.next);
+        if self.state == State::SYN_RCVD && self.origin != Origin::Active && in_window {
             self.end(cx, Cause::Abort, CloseReason::Reset);
         } else {
             self.challenge(cx);
@@ -176,13 +163,13 @@ impl Connection {
     /// A challenge ACK (RFC 5961): the peer, if it is one, answers with what settles the matter.
     fn challenge(&mut self, cx: &mut Context<'_>) {
         cx.drop(DropReason::Challenged);
-        if self.may_answer(cx) {
+        if self.may_challenge(cx) {
             self.recv.owed.now = true;
         }
     }
 
-    /// Fifth, check the ACK field. `bare`: nothing else came with it, not even what the first step cut off.
-    fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>, bare: bool) -> Step {
+    /// Fifth, check the ACK field.
+    fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.has_ack() {
             cx.drop(DropReason::Meaningless);
             return DONE;
@@ -192,12 +179,13 @@ impl Connection {
         }
         self.check_ack_range(cx, segment)?;
         let window = u32::from(segment.window) << self.send.scale;
-        if segment.ack.after(self.send.una) {
+        let advances = segment.ack.after(self.send.una);
+        if advances {
             self.ack_advances(cx, segment);
-        } else if segment.ack == self.send.una && bare {
+        } else if segment.ack == self.send.una && segment.length() == 0 {
             self.bare_ack_repeats(cx, window);
         }
-        self.take_window(segment, window);
+        self.take_window(segment, window, advances);
         self.fin_may_be_acked(cx);
         if self.state == State::CLOSED { DONE } else { NEXT }
     }
@@ -225,7 +213,7 @@ impl Connection {
             return NEXT;
         }
         cx.drop(DropReason::BadAck);
-        if self.may_answer(cx) {
+        if self.may_challenge(cx) {
             self.recv.owed.now = true;
         }
         DONE
@@ -285,9 +273,10 @@ impl Connection {
 
     /// SND.WND follows the newest segment, unless its ACK is an old one. When a closed window opens, what the probes
     /// carried goes again.
-    fn take_window(&mut self, segment: &Segment<'_>, window: u32) {
+    fn take_window(&mut self, segment: &Segment<'_>, window: u32, advances: bool) {
         let was = self.send.window;
-        if segment.ack.before(self.send.una) || !self.send.update_window(segment.seq, segment.ack, window) {
+        let seq = segment.seq.latest(self.recv.next);
+        if segment.ack.before(self.send.una) || !self.send.update_window(seq, segment.ack, window, advances) {
             return;
         }
         if window > was && self.is_persisting() {
@@ -382,10 +371,12 @@ impl Connection {
                 self.recv.owe_duplicate();
             }
         }
-        if self.recv.fin != Some(self.recv.next) {
+        let Some(fin) = self.recv.fin.filter(|_| self.state.may_receive()) else { return };
+        if self.recv.next.before(fin) {
             return;
         }
-        self.recv.next += 1;
+        // Whoever sends text past its FIN: the FIN counts.
+        self.recv.next = self.recv.next.latest(fin + 1);
         self.recv.owed.now = true;
         self.advance(cx, Cause::Fin);
         if self.held {

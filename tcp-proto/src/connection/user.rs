@@ -81,8 +81,7 @@ impl Connection {
     /// acknowledged, as RFC 9293 section 3.10.4 lets it: until then the SYN may have to be repeated.
     pub(crate) fn shutdown_write(&mut self, cx: &mut Context<'_>) {
         match self.state {
-            State::SYN_SENT => self.end(cx, Cause::Close, CloseReason::Aborted),
-            State::SYN_RCVD => self.close_waits = true,
+            State::SYN_SENT | State::SYN_RCVD => self.close_waits = true,
             _ => self.advance(cx, Cause::Close),
         }
     }
@@ -97,6 +96,9 @@ impl Connection {
             return self.abort(cx, Cause::Abort, CloseReason::Aborted);
         }
         self.recv.discard(&mut cx.shared.pool);
+        if self.state == State::SYN_SENT {
+            return self.end(cx, Cause::Close, CloseReason::Aborted);
+        }
         self.shutdown_write(cx);
         self.orphaned(cx);
     }

@@ -159,8 +159,12 @@ fn may_be_peer(source: IpAddr, destination: IpAddr) -> bool {
 
 /// Whether an address is one host's: neither unspecified, multicast, broadcast nor loopback.
 pub(crate) fn is_unicast(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
-    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+    let no_host = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.octets()[0] == 0,
+        // On the wire a mapped address would name an IPv4 connection.
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || no_host)
 }
 
 #[cfg(test)]
