@@ -331,3 +331,45 @@ fn a_delayed_repeat_is_no_reason_to_repeat_more() {
     t.write(10);
     t.stack(&format!("PA {}:{} ack 1", at(3), at(3) + 10));
 }
+
+/// A trace like [`Trace::sending`] whose numbers start over at zero in its fourth segment.
+fn sending_across_the_wrap() -> Trace {
+    let mut probe = Trace::in_state(State::SYN_RCVD);
+    probe.quiet();
+    // Initial numbers grow by 250 a millisecond.
+    let wait = u64::from((u32::MAX - 5000 - probe.our_isn) / 250);
+    let mut t = Trace::listen(plain());
+    t.quiet_until(wait);
+    t.peer("S 0:0 <mss 1460>");
+    t.stack("SA 0:0 ack 1 <mss 1460>");
+    assert!((3 * SIZE..4 * SIZE).contains(&t.our_isn.wrapping_neg()), "{} is not before the wrap", t.our_isn);
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    t.write(1_000_000);
+    t.sends(0..10);
+    t
+}
+
+#[test]
+fn losses_are_repaired_where_our_numbers_start_over() {
+    let mut t = sending_across_the_wrap();
+    for n in 0..2 {
+        t.acks(0);
+        t.sends(10 + n..11 + n);
+    }
+    t.acks(0);
+    t.sends(0..1);
+    t.acks(3);
+    t.sends(3..4);
+    t.acks(12);
+    t.sends(12..14);
+    let mut t = sending_across_the_wrap();
+    let began = t.clock();
+    t.acks(2);
+    t.sends(10..14);
+    t.sends_at(began + 200, 2);
+    t.acks(3);
+    t.sends(3..5);
+    t.acks(14);
+    t.sends(14..16);
+}

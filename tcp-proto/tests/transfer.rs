@@ -224,6 +224,19 @@ fn data_and_fin_on_a_syn_ack_are_delivered() {
 }
 
 #[test]
+fn a_syn_ack_that_comes_again_is_acknowledged_again() {
+    let mut t = Trace::in_state(State::SYN_SENT);
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    t.quiet_until(1000);
+    t.peer("SA 0:0 ack 1 <mss 1460>");
+    t.stack(". 1:1 ack 1");
+    assert_eq!(t.state(), State::ESTABLISHED);
+}
+
+#[test]
 fn data_on_a_syn_are_left_to_be_sent_again() {
     let mut t = Trace::listen(plain());
     t.peer_seg(&Seg { payload: stream(1, 5), ..Seg::parse("S 0:0 <mss 1460>") });
