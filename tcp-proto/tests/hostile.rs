@@ -55,7 +55,7 @@ impl Hostile {
 
     fn below(&mut self, limit: u32) -> u32 {
         self.chance = self.chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (u64::from(self.chance.rotate_left(11)) * u64::from(limit) >> 32) as u32
+        ((u64::from(self.chance.rotate_left(11)) * u64::from(limit)) >> 32) as u32
     }
 
     fn run(mut self) {
@@ -68,7 +68,10 @@ impl Hostile {
             }
         }
         self.watch();
-        self.trace.stack.abort_all(self.trace.now);
+        // What has ended may still be held, because something is left to read.
+        let (now, stack) = (self.trace.now, &mut self.trace.stack);
+        self.trace.id.and_then(|id| stack.connection(now, id)).into_iter().for_each(|connection| connection.abort());
+        stack.abort_all(now);
         while self.trace.take().is_some() {}
         assert_eq!((self.trace.state(), self.trace.stack.buffer_memory()), (State::CLOSED, 0));
     }
