@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use super::*;
+use crate::control::client::Client;
 use crate::stream::Stream;
 
 const SERVER: &str = "10.0.0.2";
@@ -108,12 +109,16 @@ impl Pair {
     }
 
     async fn connect(&self, port: u16) -> Result<Stream, ConnectFailure> {
-        let options = ConnectOptions {
-            local: "10.0.0.1:0".parse().unwrap(),
-            link: LinkAddress { mac: MACS[1], vlan: None },
-            tcp: Arc::new(TcpConfig::default()),
-        };
-        self.client.connect(SocketAddr::new(SERVER.parse().unwrap(), port), options).await
+        self.client.connect(server(port), connect_options()).await
+    }
+
+    /// A control client whose request to connect to `port` the daemon has read.
+    fn bridge(&self, port: u16) -> Client {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        spawn_local(bridge::connect(Rc::clone(&self.client), server(port), connect_options(), far));
+        Client::over(tokio::net::UnixStream::from_std(near).unwrap())
     }
 
     async fn server_rows(&self) -> Vec<ConnectionInfo> {
@@ -121,10 +126,22 @@ impl Pair {
     }
 }
 
+fn server(port: u16) -> SocketAddr {
+    SocketAddr::new(SERVER.parse().unwrap(), port)
+}
+
+fn connect_options() -> ConnectOptions {
+    ConnectOptions {
+        local: "10.0.0.1:0".parse().unwrap(),
+        link: LinkAddress { mac: MACS[1], vlan: None },
+        tcp: Arc::new(TcpConfig::default()),
+    }
+}
+
 /// Runs a driver as a task.
 fn drive(end: usize, listeners: &[(u16, Service)], link: MemoryLink) -> (mpsc::Sender<Command>, Rc<Endpoint>) {
     let listener = |(port, service): &(u16, Service)| ListenerOptions {
-        address: SocketAddr::new(SERVER.parse().unwrap(), *port),
+        address: server(*port),
         tcp: Arc::new(TcpConfig::default()),
         service: service.clone(),
     };
@@ -312,20 +329,9 @@ fn a_full_connection_table_drops_the_syn_rather_than_serve_unseen() {
 fn a_control_client_talks_to_a_peer_through_a_bridge() {
     run_test(async {
         let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
-        let (near, far) = UnixStream::pair().unwrap();
-        far.set_nonblocking(true).unwrap();
-        near.set_nonblocking(true).unwrap();
-        let remote = SocketAddr::new(SERVER.parse().unwrap(), 7);
-        let options = ConnectOptions {
-            local: "10.0.0.1:0".parse().unwrap(),
-            link: LinkAddress { mac: MACS[1], vlan: None },
-            tcp: Arc::new(TcpConfig::default()),
-        };
-        spawn_local(bridge::connect(Rc::clone(&pair.client), remote, options, far));
         let sent = pattern(300_000);
         let mut received = Vec::new();
-        let client = crate::control::client::Client::over(tokio::net::UnixStream::from_std(near).unwrap());
-        client.carry(remote, sent.as_slice(), &mut received).await.unwrap();
+        pair.bridge(7).carry(server(7), sent.as_slice(), &mut received).await.unwrap();
         assert!(received == sent);
     });
 }
@@ -334,18 +340,27 @@ fn a_control_client_talks_to_a_peer_through_a_bridge() {
 fn a_control_client_hears_that_its_peer_refused() {
     run_test(async {
         let pair = Pair::new(&[], usize::MAX);
-        let (near, far) = UnixStream::pair().unwrap();
-        far.set_nonblocking(true).unwrap();
-        near.set_nonblocking(true).unwrap();
-        let remote = SocketAddr::new(SERVER.parse().unwrap(), 7);
-        let options = ConnectOptions {
-            local: "10.0.0.1:0".parse().unwrap(),
-            link: LinkAddress { mac: MACS[1], vlan: None },
-            tcp: Arc::new(TcpConfig::default()),
-        };
-        spawn_local(bridge::connect(Rc::clone(&pair.client), remote, options, far));
-        let client = crate::control::client::Client::over(tokio::net::UnixStream::from_std(near).unwrap());
-        let error = client.carry(remote, b"".as_slice(), Vec::new()).await.unwrap_err();
+        let error = pair.bridge(7).carry(server(7), b"".as_slice(), Vec::new()).await.unwrap_err();
         assert_eq!(error.to_string(), "10.0.0.2:7: connection refused");
+    });
+}
+
+#[test]
+fn a_control_client_hears_of_a_reset_after_its_peers_stream_has_ended() {
+    run_test(async {
+        let pair = Pair::new(&[(13, Service::Daytime)], usize::MAX);
+        let (input, mut typing) = tokio::io::duplex(64);
+        let (mut screen, output) = tokio::io::duplex(64);
+        let session = pair.bridge(13).carry(server(13), input, output);
+        let user = async {
+            let mut line = String::new();
+            while !line.ends_with('\n') {
+                line.push(screen.read_u8().await.unwrap().into());
+            }
+            pair.server.ask(Command::Abort).await.unwrap();
+            typing.write_all(b"more").await.unwrap();
+        };
+        let (outcome, ()) = tokio::join!(session, user);
+        assert_eq!(outcome.unwrap_err().to_string(), "10.0.0.2:13: connection reset");
     });
 }
