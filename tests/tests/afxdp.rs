@@ -15,7 +15,7 @@ use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
 use tests::net::{CLIENT_V4, Namespace, SERVER_V4, Wire, WireOptions};
 use tests::wait::{DEADLINE, until};
-use xtcp::afxdp::{Table, WorkerDevice, XskError, XskOptions, XskSocket};
+use xtcp::afxdp::{Exchange, Table, WorkerDevice, XskError, XskOptions, XskSocket};
 use xtcp::xdp::{LoadOptions, Program, XdpError, XdpMode, default_pin_path};
 
 /// Ethertype for local experiments (IEEE 802): no kernel cares for it.
@@ -329,7 +329,7 @@ fn a_device_becomes_readable_when_a_frame_arrives() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let Steered { server, ref mut client, .. } = wire;
     runtime.block_on(async {
-        let mut device = WorkerDevice::new(server, Recorder::default());
+        let mut device = WorkerDevice::new(server, Recorder::default(), alone());
         let arrivals = device.arrivals().expect("registered");
         for round in 0..3 {
             let mut once = Some(());
@@ -349,6 +349,11 @@ fn a_device_becomes_readable_when_a_frame_arrives() {
             assert_eq!(received, 1, "round {round}");
         }
     });
+}
+
+/// The exchange of a worker without others.
+fn alone() -> Exchange {
+    Exchange::among(1).remove(0)
 }
 
 /// A table that notes the calls and refuses what it is told to.
@@ -388,7 +393,7 @@ impl Table for Recorder {
 #[test]
 fn the_table_is_called_once_per_kind_of_change_and_not_at_all_without_one() {
     let wire = wire(1);
-    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), Recorder::default());
+    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), Recorder::default(), alone());
     let [a, b] = [1, 2].map(|port| ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, port)));
     let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
     let mut failed = Vec::new();
@@ -406,7 +411,7 @@ fn the_table_is_called_once_per_kind_of_change_and_not_at_all_without_one() {
 fn a_table_that_is_broken_fails_every_new_entry_once_and_is_counted() {
     let wire = wire(1);
     let table = Recorder { broken: true, ..Recorder::default() };
-    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), table);
+    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), table, alone());
     let [a, b] = [1, 2].map(|port| ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, port)));
     let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
     device.table().no_room_for = Some(b);

@@ -1,12 +1,15 @@
 //! What a worker turns: one AF_XDP socket and the connection table of the XDP program.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
+use tokio::sync::Notify;
 
-use super::socket::XskSocket;
+use super::handover::Exchange;
+use super::socket::{RingStatistics, XskSocket};
 use crate::sys::readiness::Readable;
 use crate::xdp::{self, XdpError};
 
@@ -51,27 +54,41 @@ impl Table for xdp::ConnectionTable {
 pub struct WorkerDevice<T = xdp::ConnectionTable> {
     socket: XskSocket,
     table: T,
+    exchange: Exchange,
     table_errors: u64,
 }
 
 impl<T: Table> WorkerDevice<T> {
-    /// Puts the two together.
-    pub fn new(socket: XskSocket, table: T) -> Self {
-        WorkerDevice { socket, table, table_errors: 0 }
+    /// The device of the worker of the socket's queue; `exchange` is that queue's end of [`Exchange::among`].
+    pub fn new(socket: XskSocket, table: T, exchange: Exchange) -> Self {
+        WorkerDevice { socket, table, exchange, table_errors: 0 }
     }
 
-    /// The socket, for statistics and [`XskSocket::has_received`].
-    pub fn socket(&mut self) -> &mut XskSocket {
-        &mut self.socket
-    }
-
-    /// Tells when frames arrive; call it inside the runtime that will wait. After a wait, and before the next one,
-    /// receive until [`XskSocket::has_received`] says that nothing is left.
+    /// Tells when frames arrive or are handed over; call it inside the runtime that will wait. Before a wait,
+    /// receive until [`WorkerDevice::has_received`] says that nothing is left.
     ///
     /// # Errors
     /// When the socket can't be polled.
-    pub fn arrivals(&self) -> io::Result<Readable> {
-        Readable::new(self.socket.as_fd())
+    pub fn arrivals(&self) -> io::Result<Arrivals> {
+        Ok(Arrivals { frames: Readable::new(self.socket.as_fd())?, bell: self.exchange.bell() })
+    }
+
+    /// Whether frames wait to be received.
+    pub fn has_received(&mut self) -> bool {
+        self.exchange.has_waiting() || self.socket.has_received()
+    }
+
+    /// Frames that were built and not yet taken by the kernel; see [`XskSocket::transmit_pending`].
+    pub fn transmit_pending(&mut self) -> u32 {
+        self.socket.transmit_pending()
+    }
+
+    /// Figures of the socket and the exchange.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn statistics(&mut self) -> io::Result<RingStatistics> {
+        Ok(RingStatistics { handover: self.exchange.counters(), ..self.socket.statistics()? })
     }
 
     /// The table.
@@ -106,7 +123,13 @@ impl<T: Table> WorkerDevice<T> {
 
 impl<T: Table> Device for WorkerDevice<T> {
     fn receive(&mut self, limit: usize, mut sink: impl FnMut(&[u8])) {
-        self.socket.receive(limit, |received| sink(received.frame));
+        // Half at most for what others received, so that neither of the two keeps the other waiting.
+        let handed_in = self.exchange.take(limit.div_ceil(2), &mut sink);
+        self.socket.receive(limit - handed_in, |received| {
+            if let Some(received) = self.exchange.keep(received) {
+                sink(received.frame);
+            }
+        });
     }
 
     fn commit(&mut self, new: &[Entry], changed: &[Entry], failed: impl FnMut(ConnectionKey)) {
@@ -133,15 +156,29 @@ impl<T: Table> Device for WorkerDevice<T> {
     }
 }
 
-impl<T> AsFd for WorkerDevice<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+/// Tells when a device has something to receive.
+#[derive(Debug)]
+pub struct Arrivals {
+    frames: Readable,
+    bell: Arc<Notify>,
+}
+
+impl Arrivals {
+    /// Waits until frames have arrived or were handed over since the last wait. May return early. Can be dropped
+    /// and called again at any time.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub async fn wait(&self) -> io::Result<()> {
+        tokio::select! {
+            outcome = self.frames.wait() => outcome,
+            () = self.bell.notified() => Ok(()),
+        }
     }
 }
 
-/// For other poll loops than tokio's.
-impl<T> AsRawFd for WorkerDevice<T> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+impl<T> AsFd for WorkerDevice<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -1,12 +1,13 @@
 //! An AF_XDP socket bound to one queue of an interface.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::error::XskError;
+use super::handover::HandoverCounters;
 use super::queue::{Kernel, Queue, QueueCounters};
 use crate::sys::rings::{FrameCount, Received};
 use crate::sys::xsk::{Copying, Socket};
@@ -87,6 +88,9 @@ pub struct RingStatistics {
     /// What we counted.
     #[serde(flatten)]
     pub counters: QueueCounters,
+    /// Segments exchanged with the workers of other queues.
+    #[serde(flatten)]
+    pub handover: HandoverCounters,
     /// Frames built and not yet taken by the kernel, now.
     pub transmit_pending: u32,
     /// Entries of the kernel that made no sense.
@@ -173,7 +177,7 @@ impl XskSocket {
         self.rings.transmit_pending()
     }
 
-    /// Our counters and the kernel's.
+    /// Our counters and the kernel's; those of the handover are its owner's ([`super::WorkerDevice`]).
     ///
     /// # Errors
     /// When the kernel does not answer.
@@ -183,6 +187,7 @@ impl XskSocket {
             queue: self.queue,
             zero_copy: self.zero_copy,
             counters: self.rings.counters(),
+            handover: HandoverCounters::default(),
             transmit_pending: self.rings.transmit_pending(),
             refused: self.rings.refused(),
             rx_dropped: kernel.rx_dropped,
@@ -198,12 +203,6 @@ impl XskSocket {
 impl AsFd for XskSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl AsRawFd for XskSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_fd().as_raw_fd()
     }
 }
 

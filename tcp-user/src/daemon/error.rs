@@ -19,17 +19,6 @@ pub enum DaemonError {
     /// The interface is switched off.
     #[error("interface {0} is down: switch it on (`ip link set {0} up`)")]
     InterfaceDown(String),
-    /// More queues than a worker serves.
-    #[error(
-        "interface {name} uses {queues} receive queues, and this version serves one: \
-         run `ethtool -L {name} rx 1 tx 1` (or `ethtool -L {name} combined 1`)"
-    )]
-    TooManyQueues {
-        /// The interface.
-        name: String,
-        /// Its queues.
-        queues: u32,
-    },
     /// The interface's MTU is below what TCP over IPv4 needs.
     #[error("MTU {mtu} of {name} is too small: at least {MIN_MTU} (`ip link set {name} mtu 1500`)")]
     MtuTooSmall {

@@ -8,7 +8,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use tcp_proto::StackConfig;
 
 use super::error::{DaemonError, system};
-use crate::afxdp::{WorkerDevice, XskOptions, XskSocket};
+use crate::afxdp::{Exchange, WorkerDevice, XskOptions, XskSocket};
 use crate::config::{Config, Listener, RxChecksum, XdpMode};
 use crate::net::{self, Interface, Network};
 use crate::worker::{ListenerOptions, Worker, WorkerOptions};
@@ -40,9 +40,6 @@ pub(super) fn check_interface(interface: &Interface) -> Result<(), DaemonError> 
     let name = interface.name.clone();
     if !interface.is_up {
         return Err(DaemonError::InterfaceDown(name));
-    }
-    if interface.receive_queues != 1 {
-        return Err(DaemonError::TooManyQueues { name, queues: interface.receive_queues });
     }
     if interface.mtu < MIN_MTU {
         return Err(DaemonError::MtuTooSmall { name, mtu: interface.mtu });
@@ -114,12 +111,14 @@ pub(super) async fn start_workers(
     program: &mut Program,
 ) -> Result<Vec<Worker>, DaemonError> {
     let mut workers = Vec::new();
-    for queue in 0..interface.receive_queues {
+    // The loader has refused more queues than the program can steer to.
+    let exchanges = Exchange::among(interface.receive_queues as u16);
+    for (queue, exchange) in (0..interface.receive_queues).zip(exchanges) {
         let mut options = XskOptions::new(&interface.name, interface.index, interface.mtu, queue);
         options.always_copy = config.xdp_mode == XdpMode::Generic;
         let socket = XskSocket::bind(&options)?;
         program.register_socket(queue, socket.as_fd())?;
-        let device = WorkerDevice::new(socket, program.connections()?);
+        let device = WorkerDevice::new(socket, program.connections()?, exchange);
         workers.push(Worker::start(device, worker_options(config, interface, queue)?).await?);
     }
     Ok(workers)

@@ -16,20 +16,31 @@ use super::ring::{Consumer, Producer};
 pub(crate) const METADATA_LEN: usize = 8;
 
 /// A received frame, borrowed until the next one is taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Received<'a> {
     /// The frame, from its Ethernet header on.
     pub frame: &'a [u8],
     /// What lies before it in its memory.
-    before: &'a [u8],
+    before: &'a mut [u8],
 }
 
 impl Received<'_> {
-    /// The 8 bytes before the frame: what the XDP program left there, or leftovers when it left nothing. All
-    /// zero when the frame starts too early in its memory to have any.
+    /// The 8 bytes before the frame: what the XDP program left there, or what was there before when it left
+    /// nothing. All zero when the frame starts too early in its memory to have any.
     #[must_use]
     pub fn metadata(&self) -> [u8; METADATA_LEN] {
         self.before.last_chunk().copied().unwrap_or_default()
+    }
+
+    /// The same, and zeroes them: a later frame in this memory, for which the program leaves nothing, shows zero.
+    pub fn take_metadata(&mut self) -> [u8; METADATA_LEN] {
+        let metadata = self.metadata();
+        if let Some(bytes) = self.before.last_chunk_mut::<METADATA_LEN>()
+            && metadata != [0; METADATA_LEN]
+        {
+            bytes.fill(0);
+        }
+        metadata
     }
 }
 
@@ -129,7 +140,7 @@ impl Rings {
         loop {
             let descriptor = self.receive.pop()?;
             if let Some(index) = self.take_back(descriptor.addr, descriptor.len, Holder::KernelReceives) {
-                sink(self.view(descriptor.addr, descriptor.len as usize));
+                sink(self.view(index, descriptor.addr, descriptor.len as usize));
                 return Some(index);
             }
         }
@@ -233,15 +244,11 @@ impl Rings {
         u64::from(index) * u64::from(self.frames.size)
     }
 
-    /// The `len` bytes at `address`, which `take_back` found to lie in one frame that is ours.
-    fn view(&self, address: u64, len: usize) -> Received<'_> {
-        let offset = (address & u64::from(self.frames.size - 1)) as usize;
-        let start = address as usize - offset;
-        // SAFETY: `take_back` checked that the frame lies in packet memory and is ours: nobody writes to it until
-        // `fill` or `send` lends it again, which takes `&mut self`.
-        let whole =
-            unsafe { std::slice::from_raw_parts(self.umem.base().add(start).as_ptr(), self.frames.size as usize) };
-        Received { frame: &whole[offset..offset + len], before: &whole[..offset] }
+    /// The `len` bytes at `address`, which `take_back` found to lie in frame `index`.
+    fn view(&mut self, index: u32, address: u64, len: usize) -> Received<'_> {
+        let offset = (address - self.address(index)) as usize;
+        let (before, rest) = self.frame_mut(index).split_at_mut(offset);
+        Received { frame: &rest[..len], before }
     }
 
     /// All bytes of frame `index`, which is ours.
@@ -351,6 +358,22 @@ pub(crate) mod tests {
         let mut seen = Vec::new();
         let index = rings.take(|r| seen.push((r.frame.to_vec(), r.metadata())));
         assert_eq!((index, seen), (Some(1), vec![(b"a frame".to_vec(), *b"metadata")]));
+    }
+
+    #[test]
+    fn metadata_that_was_taken_is_not_shown_before_a_later_frame() {
+        let (mut rings, mut kernel) = without_kernel(FRAMES);
+        for expected in [*b"metadata", [0; METADATA_LEN]] {
+            assert!(rings.fill(1));
+            rings.publish_fill();
+            let address = kernel.fill.pop().expect("frame 1") + 256;
+            kernel.fill.release();
+            if expected[0] != 0 {
+                kernel.write(address - METADATA_LEN as u64, &expected);
+            }
+            assert!(kernel.announce(address, 60));
+            assert_eq!(rings.take(|mut r| assert_eq!(r.take_metadata(), expected)), Some(1));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io;
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::Device;
 
-use crate::afxdp::{Readable, RingStatistics, WorkerDevice};
+use crate::afxdp::{Arrivals, RingStatistics, WorkerDevice};
 
 /// A [`Device`] that can be waited for.
 pub trait Link: Device {
@@ -35,27 +35,26 @@ pub enum Work {
 /// The AF_XDP socket of a worker, registered with the worker's runtime.
 pub struct AfXdpLink {
     device: WorkerDevice,
-    frames: Readable,
+    arrivals: Arrivals,
 }
 
 impl AfXdpLink {
     /// Registers the socket; call it inside the runtime that drives it.
     pub fn new(device: WorkerDevice) -> io::Result<Self> {
-        let frames = device.arrivals()?;
-        Ok(AfXdpLink { device, frames })
+        let arrivals = device.arrivals()?;
+        Ok(AfXdpLink { device, arrivals })
     }
 }
 
 impl Link for AfXdpLink {
     async fn arrival(&self) -> io::Result<()> {
-        self.frames.wait().await
+        self.arrivals.wait().await
     }
 
     fn work(&mut self) -> Work {
-        let socket = self.device.socket();
-        if socket.has_received() {
+        if self.device.has_received() {
             Work::Receive
-        } else if socket.transmit_pending() > 0 {
+        } else if self.device.transmit_pending() > 0 {
             Work::Transmit
         } else {
             Work::None
@@ -63,7 +62,7 @@ impl Link for AfXdpLink {
     }
 
     fn statistics(&mut self) -> io::Result<RingStatistics> {
-        self.device.socket().statistics()
+        self.device.statistics()
     }
 }
 

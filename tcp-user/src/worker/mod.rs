@@ -1,7 +1,7 @@
 //! A worker: one thread with a single-threaded tokio runtime that owns one RX queue's socket, stack and
 //! connections; its services run as tasks beside it. Nothing is shared with other threads on the data
-//! path: the main thread talks to it by [`Command`]s. Handing segments over between the workers of several
-//! queues is not here yet.
+//! path, except the exchange of segments that arrived on another queue than their connection's
+//! ([`crate::afxdp::Exchange`]); the main thread talks to it by [`Command`]s.
 
 mod bridge;
 mod clock;

@@ -11,6 +11,7 @@ mod http;
 mod lifecycle;
 mod maps;
 mod program;
+mod queues;
 mod refusal;
 mod services;
 mod timers;
