@@ -26,6 +26,8 @@ pub fn xtcp() -> PathBuf {
 pub fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(workspace()).env("CARGO_TARGET_DIR", target());
+    // Set by .cargo/config.toml for build scripts only; this build's progress is to be seen.
+    command.env_remove("CARGO_TERM_QUIET");
     command
 }
 
