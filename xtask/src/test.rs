@@ -22,10 +22,10 @@ pub fn run(long: bool) -> Result<ExitCode> {
     setup::ensure()?;
     step("formatting", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
     step("unit tests of what needs neither root nor the eBPF tools", || succeed(&mut cargo(["test"])))?;
-    step("the daemon and the XDP program", build::release)?;
     step("lints", || with_toolchain(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("unit tests of the daemon", || with_toolchain(&["test", "--package", "tcp-user"]))?;
     step("unit tests of the harness", || with_toolchain(&["test", "--package", "tests", "--lib"]))?;
+    step("the daemon and the XDP program", build::release)?;
     let programs = step("the end-to-end tests, built", test_programs)?;
     step("the end-to-end tests, as root", || raise_end_to_end(&programs, if long { LONG_RUNS } else { 1 }))?;
     println!("\nAll tests passed, and nothing is left behind.");
