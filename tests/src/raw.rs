@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{IpNumber, PacketBuilder, TcpHeader};
+use etherparse::{Icmpv4Type, IpNumber, PacketBuilder, TcpHeader, icmpv4};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
 use crate::net::Namespace;
+use crate::segment::Segment;
 
 /// TTL and hop limit of what is sent.
 const HOPS: u8 = 64;
+/// What an ICMP error quotes: an IPv4 header without options and 8 bytes.
+const QUOTED_BYTES: usize = 28;
 
 /// Sends one TCP segment from `namespace`; the checksums are filled in. No socket knows of it, so the kernel answers
 /// what comes back with a RST, unless `source` is an address that it does not have.
@@ -57,6 +60,27 @@ pub fn send_first_fragment(
     ip.header_checksum = ip.calc_header_checksum();
     let packet = [&ip.to_bytes()[..], &content].concat();
     send_packet(namespace, IpAddr::from(destination), &packet);
+}
+
+/// Sends an ICMP "port unreachable" to the sender of `about`, quoting its IP header and first 8 bytes (RFC 792).
+///
+/// # Panics
+/// When `about` is not of IPv4, and when the kernel refuses to send.
+pub fn send_port_unreachable(namespace: &Namespace, about: &Segment) {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (about.source.ip(), about.destination.ip()) else {
+        panic!("{about} is not of IPv4");
+    };
+    let mut tcp = TcpHeader::new(about.source.port(), about.destination.port(), about.seq, about.window);
+    (tcp.syn, tcp.ack) = (about.flags.syn, about.flags.ack);
+    let mut quoted = Vec::new();
+    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), HOPS);
+    builder.tcp_header(tcp).write(&mut quoted, b"").expect("a small packet");
+    quoted.truncate(QUOTED_BYTES);
+    let unreachable = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port);
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv4(to.octets(), from.octets(), HOPS);
+    builder.icmpv4(unreachable).write(&mut packet, &quoted).expect("a small packet");
+    send_packet(namespace, about.source.ip(), &packet);
 }
 
 fn send_packet(namespace: &Namespace, destination: IpAddr, packet: &[u8]) {

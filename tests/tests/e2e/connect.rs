@@ -8,6 +8,7 @@ use tests::Lab;
 use tests::daemon::{Daemon, output};
 use tests::net::{CLIENT_V4, CLIENT_V6, EPHEMERAL_PORTS, SERVER_V4};
 use tests::peer::{self, assert_same, bytes};
+use tests::raw::send_port_unreachable;
 use tests::wait::until;
 
 use crate::{ECHO, KERNEL};
@@ -107,9 +108,7 @@ fn a_reset_connection_is_exit_code_1_and_one_line() {
 #[test]
 fn a_peer_that_does_not_answer_times_out_after_the_configured_retries() {
     let lab = Lab::new();
-    let (nobody, mac) = ("10.77.0.50", lab.client.mac().unwrap());
-    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    lab.server.ip(&format!("neigh add {nobody} lladdr {mac} dev {}", lab.server.interface())).unwrap();
+    let nobody = silent_neighbour(&lab);
     let tcp = "syn_retries = 1\ninitial_rto = \"300ms\"";
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").tcp(tcp).start();
     let at = format!("{nobody}:{KERNEL}");
@@ -122,6 +121,42 @@ fn a_peer_that_does_not_answer_times_out_after_the_configured_retries() {
     let syns = lab.segments(|segment| segment.destination.to_string() == at);
     assert_eq!(syns.len(), 2, "{syns:#?}");
     assert!(syns.iter().all(|segment| segment.flags.syn && segment.mss == Some(1460)), "{syns:#?}");
+}
+
+#[test]
+fn an_icmp_error_about_our_syn_ends_the_open_and_one_about_nothing_of_ours_does_not() {
+    let lab = Lab::new();
+    let nobody = silent_neighbour(&lab);
+    let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let at = format!("{nobody}:{KERNEL}");
+    let mut connect = start_connect(&daemon, at.parse().unwrap());
+    let syn = until("the SYN", || lab.segments(|segment| segment.destination.to_string() == at).pop());
+    let mut other = syn.clone();
+    other.destination.set_port(KERNEL + 1);
+    let passed = daemon.maps().counter("pass");
+    send_port_unreachable(&lab.client, &other);
+    until("the other error to pass", || (daemon.maps().counter("pass") > passed).then_some(()));
+    assert_eq!((daemon.maps().counter("steer_icmp"), connect.try_wait().unwrap()), (0, None));
+    send_port_unreachable(&lab.client, &syn);
+    let (code, stderr) = finish(connect);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert_eq!((daemon.maps().counter("steer_icmp"), daemon.maps().counter("icmp")), (1, 1));
+}
+
+#[test]
+fn a_peer_behind_a_gateway_is_reached_through_it() {
+    let lab = Lab::new();
+    lab.client.ip("address add 10.88.0.1/32 dev lo").unwrap();
+    lab.server.ip(&format!("route add 10.88.0.0/24 via {CLIENT_V4}")).unwrap();
+    let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let at: SocketAddr = "10.88.0.1:2222".parse().unwrap();
+    let kernel = peer::serve(peer::listen(&lab.client, at), 1, peer::echo);
+    let mut connect = start_connect(&daemon, at);
+    connect.stdin.take().unwrap().write_all(b"far away").unwrap();
+    let mut reply = String::new();
+    connect.stdout.take().unwrap().read_to_string(&mut reply).unwrap();
+    assert_eq!((reply.as_str(), finish(connect)), ("far away", (Some(0), String::new())));
+    kernel.join().unwrap();
 }
 
 #[test]
@@ -148,6 +183,14 @@ fn established(lab: &Lab) -> (Daemon, Child, TcpStream) {
     let connect = start_connect(&daemon, at);
     let connection = peer::accept(&listener);
     (daemon, connect, connection)
+}
+
+/// An address whose frames reach the client, which does not know it and stays silent.
+fn silent_neighbour(lab: &Lab) -> &'static str {
+    let nobody = "10.77.0.50";
+    let mac = lab.client.mac().unwrap().map(|byte| format!("{byte:02x}")).join(":");
+    lab.server.ip(&format!("neigh add {nobody} lladdr {mac} dev {}", lab.server.interface())).unwrap();
+    nobody
 }
 
 fn start_connect(daemon: &Daemon, to: SocketAddr) -> Child {

@@ -1,7 +1,9 @@
 //! What `xtcp conns` and `xtcp stats` say: the fields that other programs rely on, and that they are true.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::Value;
 use tests::Lab;
@@ -103,6 +105,38 @@ fn conns_for_people_is_a_table_with_the_connection_in_it() {
     let remote = connection.local_addr().unwrap().to_string();
     let row = table.lines().find(|line| line.contains(&remote)).unwrap_or_else(|| panic!("no {remote} in\n{table}"));
     assert!(row.contains("10.77.0.2:7") && row.contains("ESTABLISHED"), "{row}");
+}
+
+#[test]
+fn conns_watch_shows_the_table_again_and_again() {
+    let lab = Lab::new();
+    let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let mut watch = daemon.client("conns", &["--watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let tables = lines.by_ref().map_while(Result::ok).filter(|line| line.contains("10.77.0.2:7")).take(2).count();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!(tables, 2);
+}
+
+#[test]
+fn only_the_owner_may_use_the_control_socket() {
+    let lab = Lab::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.sock");
+    let mut daemon = lab.daemon().control_socket(&path).listen(SERVER_V4, ECHO, "echo").start();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    daemon.terminate();
+    daemon.wait();
+    assert!(!path.exists(), "the socket is left behind");
+}
+
+#[test]
+fn a_key_without_effect_yet_is_warned_about_at_start() {
+    let lab = Lab::new();
+    let daemon = lab.daemon().line("metrics = \"127.0.0.1:9464\"").listen(SERVER_V4, ECHO, "echo").start();
+    let line = daemon.wait_for_log(&["metrics", "no effect"]);
+    assert!(line.contains("WARN"), "{line}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tests::Lab;
 use tests::net::{SERVER_V4, SERVER_V6};
 use tests::peer::{self, assert_same};
-use tests::wait::until_it;
+use tests::wait::{until, until_it};
 
 use crate::{CHARGEN, DAYTIME, DISCARD, ECHO, SERVERS};
 
@@ -81,6 +81,25 @@ fn a_wildcard_listener_serves_every_address_of_its_family() {
         assert_same(&peer::exchange(&lab.connect(at), b"any"), b"any");
     }
     assert_eq!(peer::exchange(&lab.connect((SERVER_V6, DISCARD)), b"any"), b"");
+}
+
+#[test]
+fn a_wildcard_listener_serves_an_address_that_the_interface_gets_later_until_it_loses_it() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon().listen("0.0.0.0".parse().unwrap(), ECHO, "echo").start();
+    let later: SocketAddr = "10.77.0.4:7".parse().unwrap();
+    let connect = || lab.client.enter(|| std::net::TcpStream::connect(later)).ok();
+    let change = |what: &str| lab.server.ip(&format!("address {what} 10.77.0.4/24 dev {}", lab.server.interface()));
+    change("add").unwrap();
+    let connection = until("the new address to be served", connect);
+    assert_same(&peer::exchange(&connection, b"later"), b"later");
+    change("del").unwrap();
+    until("the address to be gone", || lab.client.enter(|| is_unreachable(later)).then_some(()));
+}
+
+/// Whether no connection to an address can be had within a moment.
+fn is_unreachable(address: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(100)).is_err()
 }
 
 /// Whether these are the first lines of RFC 864's pattern.

@@ -1,7 +1,8 @@
 //! Megabytes each way, compared byte by byte.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixListener;
 
 use tests::Lab;
 use tests::net::{SERVER_V4, SERVER_V6};
@@ -35,6 +36,44 @@ fn ten_megabytes_each_way_through_the_proxy_are_the_same() {
     });
     assert_same(&peer::exchange(&lab.connect(server(PROXY)), &upload), &download);
     backend.join().unwrap();
+}
+
+#[test]
+fn a_backend_may_listen_on_a_unix_socket() {
+    let lab = Lab::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("backend.sock");
+    let backend = UnixListener::bind(&path).unwrap();
+    let _daemon = lab.daemon().listen(SERVER_V4, PROXY, &format!("proxy:unix:{}", path.display())).start();
+    let backend = std::thread::spawn(move || {
+        let (mut connection, _) = backend.accept().unwrap();
+        let mut received = Vec::new();
+        connection.read_to_end(&mut received).unwrap();
+        connection.write_all(&received).unwrap();
+    });
+    let data = bytes(500_000, 11);
+    assert_same(&peer::exchange(&lab.connect(server(PROXY)), &data), &data);
+    backend.join().unwrap();
+}
+
+#[test]
+fn the_program_serves_in_generic_mode_too() {
+    let lab = Lab::new();
+    let daemon = lab.daemon().line("xdp_mode = \"generic\"").listen(SERVER_V4, ECHO, "echo").start();
+    let data = bytes(1_000_000, 12);
+    assert_same(&peer::exchange(&lab.connect(server(ECHO)), &data), &data);
+    let link = lab.server.ip(&format!("link show dev {}", lab.server.interface())).unwrap();
+    assert!(link.contains("xdpgeneric"), "{link}; log: {:#?}", daemon.log());
+}
+
+#[test]
+fn a_client_whose_mac_address_changes_is_answered_at_the_new_one() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let mut client = lab.connect(server(ECHO));
+    peer::round_trip(&mut client, b"before");
+    lab.client.ip(&format!("link set {} address 02:77:00:00:00:99", lab.client.interface())).unwrap();
+    peer::round_trip(&mut client, b"after");
 }
 
 #[test]
