@@ -5,6 +5,9 @@
 //! that an ICMP error quotes. Every read is bounds-checked through [`Frame`]. Leaves out checksums,
 //! TCP options and reassembly: they are the daemon's.
 
+use network_types::eth::EtherType;
+use network_types::ip::IpProto;
+
 use crate::counters::{Class, DropReason};
 use crate::layout::ConnectionKey;
 
@@ -61,18 +64,19 @@ pub struct Segment {
     fragment: bool,
 }
 
-const ETHER_TYPE_IPV4: u16 = 0x0800;
-const ETHER_TYPE_IPV6: u16 = 0x86dd;
-const ETHER_TYPE_VLAN: u16 = 0x8100;
+// The crate keeps EtherTypes in network order.
+const ETHER_TYPE_IPV4: u16 = u16::from_be(EtherType::Ipv4 as u16);
+const ETHER_TYPE_IPV6: u16 = u16::from_be(EtherType::Ipv6 as u16);
+const ETHER_TYPE_VLAN: u16 = u16::from_be(EtherType::Ieee8021q as u16);
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const ICMPV6: u8 = 58;
+const ICMP: u8 = IpProto::Icmp as u8;
+const TCP: u8 = IpProto::Tcp as u8;
+const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
+const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+const ROUTING: u8 = IpProto::Ipv6Route as u8;
+const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
