@@ -7,7 +7,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::limits::MAX_GAPS;
-use crate::seq::SeqNum;
+use crate::seq::{SeqNum, Span};
+use crate::wire::tcp::MAX_SACK_BLOCKS;
 
 /// Size of a block, bytes.
 pub(crate) const BLOCK: usize = 4096;
@@ -134,13 +135,6 @@ impl SendBuffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
-/// A run of out-of-order data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    start: SeqNum,
-    end: SeqNum,
-}
-
 /// Bytes that arrived: in order and unread, then out of order.
 #[derive(Default)]
 pub(crate) struct ReceiveBuffer {
@@ -150,7 +144,9 @@ pub(crate) struct ReceiveBuffer {
     /// Unread bytes in order.
     len: usize,
     /// Out-of-order runs, in sequence order, with gaps between them.
-    runs: Vec<Run>,
+    runs: Vec<Span>,
+    /// Where segments that arrived out of order last began, the latest first.
+    latest: [Option<SeqNum>; MAX_SACK_BLOCKS],
 }
 
 impl ReceiveBuffer {
@@ -164,6 +160,27 @@ impl ReceiveBuffer {
         !self.runs.is_empty()
     }
 
+    /// Number of out-of-order runs.
+    pub(crate) fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The run that holds all of `span`.
+    pub(crate) fn run_around(&self, span: Span) -> Option<Span> {
+        self.runs.iter().copied().find(|run| run.holds(span))
+    }
+
+    /// Out-of-order runs in the order in which a peer is to be told of them: those that changed last first (RFC 2018
+    /// section 4).
+    pub(crate) fn runs_to_report(&self) -> impl Iterator<Item = Span> + '_ {
+        let at = |seq: SeqNum| self.run_around(Span { start: seq, end: seq + 1 });
+        let latest = move |n: usize| self.latest[n].and_then(at);
+        let seen = move |n: usize, run: Span| (0..n).any(|earlier| latest(earlier) == Some(run));
+        let recent = (0..MAX_SACK_BLOCKS).filter_map(move |n| latest(n).filter(|run| !seen(n, *run)));
+        let others = self.runs.iter().copied().filter(move |run| !seen(MAX_SACK_BLOCKS, *run));
+        recent.chain(others)
+    }
+
     /// Whether it holds nothing, in order or out of it.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0 && self.runs.is_empty()
@@ -175,7 +192,7 @@ impl ReceiveBuffer {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let run = Run { start: seq, end: seq + bytes.len() as u32 };
+        let run = Span { start: seq, end: seq + bytes.len() as u32 };
         if seq != next && self.runs.len() >= MAX_GAPS && !self.touches_a_run(run) {
             return Err(NoRoom);
         }
@@ -183,10 +200,13 @@ impl ReceiveBuffer {
             return Err(NoRoom);
         }
         self.store(pool, self.len + (seq - next) as usize, bytes)?;
+        if seq != next {
+            self.note_latest(seq);
+        }
         Ok(self.note_run(next, run))
     }
 
-    fn touches_a_run(&self, run: Run) -> bool {
+    fn touches_a_run(&self, run: Span) -> bool {
         self.runs.iter().any(|r| run.start.at_or_before(r.end) && r.start.at_or_before(run.end))
     }
 
@@ -210,11 +230,11 @@ impl ReceiveBuffer {
     }
 
     /// Merges a stored run with those it touches; if it starts in order, it becomes readable.
-    fn note_run(&mut self, next: SeqNum, mut run: Run) -> u32 {
+    fn note_run(&mut self, next: SeqNum, mut run: Span) -> u32 {
         let first = self.runs.iter().position(|r| run.start.at_or_before(r.end)).unwrap_or(self.runs.len());
         let mut last = first;
         while let Some(r) = self.runs.get(last).filter(|r| r.start.at_or_before(run.end)) {
-            run = Run { start: run.start.earliest(r.start), end: run.end.latest(r.end) };
+            run = Span { start: run.start.earliest(r.start), end: run.end.latest(r.end) };
             last += 1;
         }
         if run.start == next {
@@ -225,6 +245,13 @@ impl ReceiveBuffer {
         }
         self.runs.splice(first..last, [run]);
         0
+    }
+
+    /// A segment that began at `seq` arrived out of order.
+    fn note_latest(&mut self, seq: SeqNum) {
+        let room = self.latest.len() - 1;
+        self.latest.copy_within(..room, 1);
+        self.latest[0] = Some(seq);
     }
 
     /// Moves unread bytes out; how many.
@@ -331,6 +358,23 @@ mod tests {
         assert_eq!(buffer.insert(&mut pool, next, next, b"0123456789"), Ok(14));
         buffer.clear(&mut pool);
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn runs_are_reported_in_the_order_in_which_they_changed() {
+        let (mut pool, mut buffer) = (Pool::new(1 << 20), ReceiveBuffer::default());
+        let mut arrives = |start: u32, end: u32| {
+            let bytes = alloc::vec![0; (end - start) as usize];
+            buffer.insert(&mut pool, SeqNum(0), SeqNum(start), &bytes).unwrap();
+            buffer.runs_to_report().map(|run| (run.start.0, run.end.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(arrives(100, 200), [(100, 200)]);
+        assert_eq!(arrives(500, 600), [(500, 600), (100, 200)]);
+        assert_eq!(arrives(300, 400), [(300, 400), (500, 600), (100, 200)]);
+        assert_eq!(arrives(200, 250), [(100, 250), (300, 400), (500, 600)]);
+        assert_eq!(arrives(700, 800), [(700, 800), (100, 250), (300, 400), (500, 600)]);
+        assert_eq!(arrives(900, 950), [(900, 950), (700, 800), (100, 250), (300, 400), (500, 600)]);
+        assert_eq!(arrives(250, 300), [(100, 400), (900, 950), (700, 800), (500, 600)]);
     }
 
     #[test]

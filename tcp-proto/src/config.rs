@@ -60,6 +60,12 @@ pub struct TcpConfig {
     pub window_scale: bool,
     /// Whether timestamps are offered and accepted. RFC 7323 section 3.
     pub timestamps: bool,
+    /// Whether selective acknowledgments are offered and accepted. RFC 2018.
+    pub sack: bool,
+    /// Whether explicit congestion notification is offered and accepted. RFC 3168.
+    pub ecn: bool,
+    /// How the congestion window grows and shrinks.
+    pub congestion: CongestionAlgorithm,
     /// Whether a segment without connection draws a reset (else silence) at this listener.
     pub reset_unknown: bool,
     /// Largest receive buffer, bytes: the most we announce as window.
@@ -82,6 +88,27 @@ pub enum RttEstimator {
     Rfc6298,
     /// The textbook's: RTT = 0.9 old + 0.1 new; RTO = 2 x RTT. RFC 793 section 3.7.
     Rfc793,
+}
+
+/// A congestion control algorithm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CongestionAlgorithm {
+    /// CUBIC with HyStart++. RFC 9438, RFC 9406.
+    #[default]
+    Cubic,
+    /// Reno. RFC 5681.
+    Reno,
+}
+
+impl CongestionAlgorithm {
+    /// The contract's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            CongestionAlgorithm::Cubic => "cubic",
+            CongestionAlgorithm::Reno => "reno",
+        }
+    }
 }
 
 impl Default for TcpConfig {
@@ -113,6 +140,9 @@ impl Default for TcpConfig {
             mss: None,
             window_scale: true,
             timestamps: true,
+            sack: true,
+            ecn: true,
+            congestion: CongestionAlgorithm::default(),
             reset_unknown: true,
             recv_buffer: 1 << 20,
             send_buffer: 1 << 20,

@@ -37,7 +37,7 @@ pub use api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
     ListenOptions, ListenerId, ListenerInfo, Received,
 };
-pub use config::{RttEstimator, StackConfig, TcpConfig};
+pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, TcpConfig};
 pub use device::{Device, turn};
 pub use stack::{ConnectionMut, Stack};
 pub use tcp_common::{ConnectionKey, ConnectionValue, State};

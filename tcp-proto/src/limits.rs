@@ -9,6 +9,8 @@ use crate::time::Instant;
 pub(crate) const MAX_REPLIES: usize = 256;
 /// Ranges of out-of-order data a connection keeps, at most.
 pub(crate) const MAX_GAPS: usize = 64;
+/// Segments that a connection has outstanding, at most.
+pub(crate) const MAX_SENT_SEGMENTS: usize = 8192;
 /// Bytes that rounding the window up to its scale may let in beyond the receive buffer, at most.
 pub(crate) const WINDOW_SLACK: u32 = 1 << 14;
 /// Duplicate ACKs owed at once, at most.

@@ -4,9 +4,14 @@
 use core::time::Duration;
 
 use crate::config::{RttEstimator, TcpConfig};
+use crate::recovery::RoundTrips;
+use crate::time::Instant;
 
 /// RTO for the first data after a SYN that had to be repeated (RFC 6298 section 5.7).
 const RTO_AFTER_REPEATED_SYN: Duration = Duration::from_secs(3);
+
+/// How long the shortest round trip counts before a longer one takes its place, s: the path may have changed.
+const SHORTEST_LIFETIME: u32 = 300;
 
 /// What a connection knows of its path's delay. Microseconds: they reach 71 minutes.
 #[derive(Clone, Debug)]
@@ -15,13 +20,23 @@ pub(crate) struct Rtt {
     variation_us: u32,
     /// RTO without backoff.
     base_us: u32,
+    /// Shortest round trip of late, us, and when it was measured, s.
+    shortest_us: u32,
+    shortest_at: u32,
     /// Doublings since the last sample (Karn).
     backoff: u8,
 }
 
 impl Rtt {
     pub(crate) fn new(config: &TcpConfig) -> Self {
-        Rtt { smoothed_us: None, variation_us: 0, base_us: micros(config.initial_rto), backoff: 0 }
+        Rtt {
+            smoothed_us: None,
+            variation_us: 0,
+            base_us: micros(config.initial_rto),
+            shortest_us: 0,
+            shortest_at: 0,
+            backoff: 0,
+        }
     }
 
     /// Takes a sample in (RFC 6298 sections 2.2 and 2.3).
@@ -57,6 +72,22 @@ impl Rtt {
         let smoothed = self.smoothed_us.map_or(rtt, |old| ((u64::from(old) * 9 + u64::from(rtt)) / 10) as u32);
         self.smoothed_us = Some(smoothed);
         smoothed.saturating_mul(2)
+    }
+
+    /// Takes a round trip in that may be the shortest of late.
+    pub(crate) fn note_shortest(&mut self, rtt: Duration, now: Instant) {
+        let seconds = (now.as_millis() / 1000) as u32;
+        let old = seconds.wrapping_sub(self.shortest_at) > SHORTEST_LIFETIME;
+        if self.shortest_us == 0 || old || micros(rtt) <= self.shortest_us {
+            (self.shortest_us, self.shortest_at) = (micros(rtt).max(1), seconds);
+        }
+    }
+
+    /// What loss recovery measures with; `None` before the first sample.
+    pub(crate) fn trips(&self) -> Option<RoundTrips> {
+        let smoothed = self.smoothed()?;
+        let shortest = if self.shortest_us == 0 { smoothed } else { Duration::from_micros(self.shortest_us.into()) };
+        Some(RoundTrips { shortest, smoothed })
     }
 
     /// The handshake needed a second SYN: its RTT is unknown, and the path may be slow.

@@ -51,6 +51,35 @@ impl SeqNum {
     }
 }
 
+/// Consecutive sequence numbers: `start` is the first of them, `end` the first after them.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    pub(crate) start: SeqNum,
+    pub(crate) end: SeqNum,
+}
+
+impl Span {
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many numbers.
+    pub(crate) fn len(self) -> u32 {
+        self.end - self.start
+    }
+
+    /// Whether all of `other` is in it.
+    pub(crate) fn holds(self, other: Span) -> bool {
+        self.start.at_or_before(other.start) && other.end.at_or_before(self.end)
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.start.0, self.end.0)
+    }
+}
+
 impl Add<u32> for SeqNum {
     type Output = SeqNum;
     fn add(self, rhs: u32) -> SeqNum {

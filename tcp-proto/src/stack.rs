@@ -405,7 +405,7 @@ impl Stack {
         };
         let (ttl, dscp) = config.map_or((64, 0), |config| (config.ttl, config.dscp));
         let options = Options::default();
-        self.shared.reply(now, Outgoing { key, link, ttl, dscp, seq, ack, flags, window: 0, options });
+        self.shared.reply(now, Outgoing { key, link, ttl, dscp, ect: false, seq, ack, flags, window: 0, options });
     }
 
     /// A SYN to a listener makes a half-open connection, as long as there is room. `above`: numbers of a

@@ -91,6 +91,11 @@ impl Timers {
         self.0[timer as usize] != Instant::MAX
     }
 
+    /// Time that `timer` has left at `now`; `None`: it is not armed.
+    pub(crate) fn left(&self, timer: Timer, now: Instant) -> Option<Duration> {
+        self.is_armed(timer).then(|| self.0[timer as usize].since(now))
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.iter().copied().min().filter(|&at| at != Instant::MAX)
@@ -105,8 +110,7 @@ impl Timers {
 
     /// Armed timers and the time each has left at `now`.
     pub(crate) fn armed(&self, now: Instant) -> impl Iterator<Item = (&'static str, Duration)> + '_ {
-        let armed = Timer::ALL.into_iter().filter(|&timer| self.is_armed(timer));
-        armed.map(move |timer| (timer.name(), self.0[timer as usize].since(now)))
+        Timer::ALL.into_iter().filter_map(move |timer| Some((timer.name(), self.left(timer, now)?)))
     }
 }
 

@@ -39,6 +39,7 @@ impl Connection {
         self.advance(cx, Cause::PassiveOpen);
         self.recv.start(syn.seq);
         self.take_syn_options(cx, &syn.options);
+        self.agree_on_ecn(syn);
         self.advance(cx, Cause::Syn);
         self.send.syn_due = true;
     }
@@ -88,6 +89,7 @@ impl Connection {
         }
         self.recv.start(segment.seq);
         self.take_syn_options(cx, &segment.options);
+        self.agree_on_ecn(segment);
         if segment.has_ack() {
             self.syn_is_answered(cx, segment)
         } else {

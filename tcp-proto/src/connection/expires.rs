@@ -4,6 +4,7 @@ use tcp_common::Cause;
 
 use super::{Connection, Origin, Probe};
 use crate::api::{CloseReason, Event};
+use crate::recovery::Purpose;
 use crate::shared::Context;
 use crate::timers::Timer;
 
@@ -40,10 +41,14 @@ impl Connection {
     /// RFC 6298 sections 5.4 to 5.6, and R1 and R2 of RFC 9293 section 3.8.3. A window that closed over what
     /// was sent is no loss (SHLD-17): it is probed instead.
     fn retransmit_expires(&mut self, cx: &mut Context<'_>) {
+        let purpose = self.take_purpose();
         if self.send.window == 0 {
-            self.recovery.resend_from(self.send.una);
+            self.resend();
             self.retries = 0;
             return self.persist_expires(cx);
+        }
+        if purpose != Purpose::Timeout {
+            return self.flow_stirs(cx, purpose);
         }
         if u32::from(self.retries) >= self.retry_limit() {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
@@ -52,8 +57,7 @@ impl Connection {
         if u32::from(self.retries) == self.config.retries1 && self.held {
             cx.event(Event::Retransmitting(cx.id));
         }
-        let outstanding = self.outstanding(cx);
-        self.recovery.on_timeout(outstanding, &mut self.congestion);
+        self.flow_timed_out(cx);
         self.rtt.back_off();
     }
 
@@ -71,7 +75,7 @@ impl Connection {
         }
         self.probes = self.probes.saturating_add(1);
         self.retries = self.retries.saturating_add(1);
-        self.recovery.resend_from(self.send.una);
+        self.resend();
         self.probe_due = Some(Probe::Window);
     }
 

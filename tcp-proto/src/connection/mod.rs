@@ -3,7 +3,9 @@
 //! application's calls. Whoever calls in passes a [`Context`]; afterwards the stack settles what changed.
 
 pub(crate) mod arrives;
+mod ecn;
 mod expires;
+mod flow;
 pub(crate) mod output;
 mod receiver;
 mod sender;
@@ -11,6 +13,7 @@ mod synchronized;
 mod time_wait;
 mod user;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use tcp_common::layout::FLAG_TIMESTAMPS;
@@ -18,9 +21,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
 use crate::config::TcpConfig;
-use crate::congestion::{CongestionControl, Reno};
 use crate::limits::CONNECTION_ACK_INTERVAL;
-use crate::recovery::Recovery;
 use crate::rtt::Rtt;
 use crate::seq::SeqNum;
 use crate::shared::Context;
@@ -28,6 +29,8 @@ use crate::time::Instant;
 use crate::timers::{Timer, Timers};
 use crate::wire::Options;
 
+use ecn::Ecn;
+use flow::{Flow, Memory};
 use receiver::Receiver;
 use sender::Sender;
 
@@ -80,8 +83,12 @@ pub(crate) struct Connection {
     send: Sender,
     recv: Receiver,
     rtt: Rtt,
-    congestion: Reno,
-    recovery: Recovery,
+    /// The congestion window and loss recovery, while the connection sends.
+    flow: Option<Box<Flow>>,
+    memory: Memory,
+    /// Whether both sides understand selective acknowledgments.
+    sack_agreed: bool,
+    ecn: Ecn,
     /// Repetitions of what the establish or retransmit timer repeats, since the peer last got on.
     retries: u8,
     /// Probes of window or idleness since the peer last answered.
@@ -119,8 +126,10 @@ impl Connection {
             send: Sender::new(iss, mss),
             recv: Receiver::new(&config),
             rtt: Rtt::new(&config),
-            congestion: Reno::new(mss.into()),
-            recovery: Recovery::new(iss + 1),
+            flow: None,
+            memory: Memory::default(),
+            sack_agreed: false,
+            ecn: Ecn::default(),
             retries: 0,
             probes: 0,
             probe_due: None,
@@ -245,7 +254,7 @@ impl Connection {
         if let Some(timestamps) = options.timestamps.filter(|_| self.config.timestamps) {
             self.recv.timestamps_agreed(timestamps.value, cx.now);
         }
-        self.congestion = Reno::new(self.segment_size(cx).into());
+        self.sack_agreed = self.config.sack && options.sack_permitted;
     }
 
     /// Largest payload of a segment: what the peer takes and the link carries, less our options (MUST-16).
@@ -305,18 +314,18 @@ impl Connection {
 
     /// The row of `xtcp conns`.
     pub(crate) fn info(&self, now: Instant, mtu: u16) -> ConnectionInfo {
-        let link = mtu - self.headers();
+        let mss = self.send.peer_mss.min(mtu - self.headers()) - self.option_length();
         ConnectionInfo {
             key: self.key,
             state: self.state,
             age: now.since(self.created),
             state_age: now.since(self.since),
             timers: self.timers.armed(now).collect(),
-            mss: self.send.peer_mss.min(link) - self.option_length(),
+            mss,
             srtt: self.rtt.smoothed(),
             rto: self.rto(),
-            cwnd: self.congestion.window(),
-            ssthresh: self.congestion.threshold(),
+            cwnd: self.congestion_window(mss.into()),
+            ssthresh: self.threshold(),
             snd_una: self.send.una.0,
             snd_nxt: self.send.next.0,
             rcv_nxt: self.recv.next.0,
@@ -325,7 +334,7 @@ impl Connection {
             bytes_in: self.counters.bytes_in,
             bytes_out: self.counters.bytes_out,
             retransmits: self.counters.retransmits.into(),
-            congestion: self.congestion.name(),
+            congestion: self.config.congestion.name(),
         }
     }
 }

@@ -5,11 +5,12 @@
 use tcp_common::State;
 
 use super::{Connection, Probe};
-use crate::congestion::CongestionControl;
-use crate::seq::SeqNum;
+use crate::recovery::Outstanding;
+use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::time::{Duration, Instant};
 use crate::timers::Timer;
+use crate::wire::tcp::{MAX_SACK_BLOCKS, sack_length};
 use crate::wire::{Flags, Options, Outgoing, Timestamps, emit};
 
 /// The next segment.
@@ -72,14 +73,14 @@ impl Connection {
     }
 
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
-        let size = u32::from(self.segment_size(cx));
-        if self.recovery.head_due() && self.send.window > 0 {
-            return Some(Plan::Stream(self.piece(self.send.una, self.send.window, size, false)));
-        }
+        let size = u32::from(self.payload_size(cx));
+        let at = self.outstanding(cx);
+        let next = self.next_to_send(at);
         let probe = self.probe_due == Some(Probe::Window);
-        let room = if probe { self.send.window.max(1) } else { self.room() };
-        let piece = self.piece(self.recovery.cursor(), room, size, probe);
-        let goes = piece.end() != piece.seq && (probe || self.stream_may_go(&piece, size));
+        let window = self.send.window.saturating_sub(next.seq - self.send.una);
+        let room = if probe { self.send.window.max(1) } else { window.min(next.budget) };
+        let piece = self.piece(next.seq, room.min(next.most), size, probe);
+        let goes = piece.end() != piece.seq && (probe || self.stream_may_go(&piece, size, at));
         goes.then_some(Plan::Stream(piece))
     }
 
@@ -100,19 +101,12 @@ impl Connection {
         matches!(self.state, State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK)
     }
 
-    /// Octets that both windows still allow after the cursor.
-    fn room(&self) -> u32 {
-        let in_flight = self.recovery.cursor() - self.send.una;
-        let congestion = self.congestion.window().saturating_add_signed(self.recovery.inflation());
-        self.send.window.min(congestion).saturating_sub(in_flight)
-    }
-
     /// Nagle and silly window avoidance: a full segment goes; less goes when it is all there is and nothing is
     /// outstanding (or nobody wants to wait), or when it is half of the largest window the peer ever offered.
-    fn stream_may_go(&self, piece: &Piece, size: u32) -> bool {
+    fn stream_may_go(&self, piece: &Piece, size: u32, at: Outstanding) -> bool {
         let sent_before = piece.seq.before(self.send.next);
         let everything = piece.seq + piece.length == self.send.data_end();
-        let quiet = self.recovery.cursor() == self.send.una;
+        let quiet = at.una == at.next;
         if piece.length >= size || sent_before {
             return true;
         }
@@ -135,7 +129,7 @@ impl Connection {
     pub(crate) fn persist_if_stuck(&mut self, cx: &Context<'_>) {
         let sends = self.state.is_synchronized() && self.state != State::TIME_WAIT;
         let waits = self.send.is_outstanding()
-            || self.recovery.cursor().before(self.send.data_end())
+            || self.send.next.before(self.send.data_end())
             || (self.fin_is_wanted() && !self.send.fin_sent);
         let served = self.timers.is_armed(Timer::Retransmit) || self.timers.is_armed(Timer::Persist);
         if sends && waits && !served && self.plan_stream(cx).is_none() {
@@ -161,7 +155,7 @@ impl Connection {
         self.timers.stop(Timer::Persist);
         self.probe_due = None;
         self.retries = 0;
-        self.recovery.resend_from(self.send.una);
+        self.resend();
     }
 
     /// Writes the next segment into `frame`; its length, or `None` when there is nothing to send.
@@ -181,21 +175,38 @@ impl Connection {
 
     fn outgoing(&mut self, cx: &Context<'_>, plan: Plan) -> Outgoing {
         let (seq, flags) = match plan {
-            Plan::Syn => (self.send.iss, Flags::SYN.with(Flags::ACK.when(self.state == State::SYN_RCVD))),
+            Plan::Syn => (self.send.iss, self.syn_flags()),
             Plan::Stream(piece) => (piece.seq, self.stream_flags(&piece)),
-            Plan::IdleProbe => (self.send.next - 1, Flags::ACK),
-            Plan::Ack => (self.send.acceptable_seq(), Flags::ACK),
+            Plan::IdleProbe => (self.send.next - 1, Flags::ACK.with(self.ecn.echo())),
+            Plan::Ack => (self.send.acceptable_seq(), Flags::ACK.with(self.ecn.echo())),
         };
+        let ect = matches!(plan, Plan::Stream(piece) if self.is_marked(&piece));
         let mss = self.receive_segment_size(cx).into();
         let window = if plan == Plan::Syn { self.recv.advertise_unscaled() } else { self.recv.advertise(mss) };
         let options = if plan == Plan::Syn { self.syn_options(cx) } else { self.options(cx) };
-        Outgoing { seq, window, flags, options, ..self.bare_segment() }
+        Outgoing { ect, seq, window, flags, options, ..self.bare_segment() }
     }
 
     /// PSH with the last byte there is (MUST-61).
     fn stream_flags(&self, piece: &Piece) -> Flags {
         let last = piece.length > 0 && piece.seq + piece.length == self.send.data_end();
-        Flags::ACK.with(Flags::PSH.when(last)).with(Flags::FIN.when(piece.fin))
+        let cwr = Flags::CWR.when(self.ecn.reduction_due && self.is_marked(piece));
+        Flags::ACK.with(Flags::PSH.when(last)).with(Flags::FIN.when(piece.fin)).with(self.ecn.echo()).with(cwr)
+    }
+
+    fn syn_flags(&self) -> Flags {
+        let answers = self.state == State::SYN_RCVD;
+        let ecn = match answers {
+            true => Flags::ECE.when(self.ecn.agreed),
+            // A repeated SYN does without: something on the path may not like it (RFC 3168 section 6.1.1.1).
+            false => Flags::ECE.with(Flags::CWR).when(self.config.ecn && self.retries == 0),
+        };
+        Flags::SYN.with(Flags::ACK.when(answers)).with(ecn)
+    }
+
+    /// Whether routers may mark a piece: new data only (RFC 3168 sections 6.1.4 to 6.1.6).
+    fn is_marked(&self, piece: &Piece) -> bool {
+        self.ecn.agreed && piece.length > 0 && !piece.probe && piece.seq == self.send.next
     }
 
     /// A segment of this connection without seq, flags, window and options.
@@ -205,6 +216,7 @@ impl Connection {
             link: self.link,
             ttl: self.config.ttl,
             dscp: self.config.dscp,
+            ect: false,
             seq: self.send.acceptable_seq(),
             ack: if self.state == State::SYN_SENT { SeqNum(0) } else { self.recv.next },
             flags: Flags(0),
@@ -220,7 +232,23 @@ impl Connection {
 
     fn options(&self, cx: &Context<'_>) -> Options {
         let timestamps = self.recv.timestamps().map(|echo| Timestamps { value: clock(cx.now), echo });
-        Options { timestamps, ..Options::default() }
+        let sacks = self.recv.sacks(self.sack_room());
+        Options { timestamps, sacks, ..Options::default() }
+    }
+
+    /// SACK blocks that fit beside our other options.
+    fn sack_room(&self) -> usize {
+        match (self.sack_agreed, self.recv.timestamps()) {
+            (false, _) => 0,
+            (true, Some(_)) => MAX_SACK_BLOCKS - 1,
+            (true, None) => MAX_SACK_BLOCKS,
+        }
+    }
+
+    /// Largest payload of a segment that leaves now: reports of what arrived out of order take their place.
+    fn payload_size(&self, cx: &Context<'_>) -> u16 {
+        let blocks = self.recv.sack_count().min(self.sack_room());
+        self.segment_size(cx) - (sack_length(blocks) as u16).min(self.segment_size(cx) - 1)
     }
 
     /// What our SYN offers; in answer to a SYN, only what that one offered too (RFC 7323 sections 1.3, 3.2).
@@ -234,7 +262,9 @@ impl Connection {
         Options {
             mss: Some(self.announced_mss(cx)),
             window_scale: scale.then(|| self.recv.offered_scale()),
+            sack_permitted: if answers { self.sack_agreed } else { self.config.sack },
             timestamps,
+            ..Options::default()
         }
     }
 
@@ -255,6 +285,7 @@ impl Connection {
     /// Any segment carries the ACK that was owed; of duplicate ACKs each is one (RFC 5681 section 4.2).
     fn ack_was_sent(&mut self, plan: Plan) {
         self.recv.owed.now = false;
+        self.recv.reported();
         if plan == Plan::Ack {
             self.recv.owed.duplicates = self.recv.owed.duplicates.saturating_sub(1);
         }
@@ -276,6 +307,9 @@ impl Connection {
     }
 
     fn piece_was_sent(&mut self, cx: &Context<'_>, piece: &Piece) {
+        if self.is_marked(piece) {
+            self.ecn.reduction_due = false;
+        }
         let end = piece.end();
         let new = end.distance_from(self.send.next).max(0) as u32;
         if piece.seq.before(self.send.next) {
@@ -286,9 +320,9 @@ impl Connection {
         }
         self.counters.bytes_out += u64::from(new - u32::from(piece.fin && new > 0));
         self.send.last_sent = clock(cx.now);
+        self.flow_sent(cx, Span { start: piece.seq, end }, self.send.next);
         self.send.next = self.send.next.latest(end);
         self.send.fin_sent |= piece.fin;
-        self.recovery.on_sent(end);
         self.wait_for_ack(cx, piece);
     }
 
@@ -299,7 +333,7 @@ impl Connection {
             self.arm_persist(cx);
         } else {
             self.timers.stop(Timer::Persist);
-            self.timers.arm_if_idle(Timer::Retransmit, cx.now, self.rto());
+            self.adjust_retransmission(cx);
         }
         self.arm_user_timeout(cx);
     }

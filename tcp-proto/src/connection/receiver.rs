@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use crate::buffer::{NoRoom, Pool, ReceiveBuffer};
 use crate::config::TcpConfig;
 use crate::limits::{MAX_DUPLICATE_ACKS, WINDOW_SLACK};
-use crate::seq::SeqNum;
+use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
+use crate::wire::SackBlocks;
 
 /// A timestamp this old, in seconds, proves nothing any more (RFC 7323 section 5.5): the sender's clock may
 /// have wrapped. 24 days.
@@ -59,6 +60,8 @@ pub(super) struct Receiver {
     /// Bytes that arrived since we last acknowledged.
     pub(super) unacknowledged: u32,
     pub(super) owed: Owed,
+    /// What arrived twice last and the peer was not told of yet (RFC 2883); empty: nothing.
+    twice: Span,
     /// Bytes that arrived and nobody read; none: no buffer.
     buffer: Option<Box<ReceiveBuffer>>,
 }
@@ -77,6 +80,7 @@ impl Receiver {
             last_ack: SeqNum(0),
             unacknowledged: 0,
             owed: Owed::default(),
+            twice: Span::default(),
             buffer: None,
         }
     }
@@ -147,6 +151,37 @@ impl Receiver {
     pub(super) fn has_gaps(&self) -> bool {
         self.buffer.as_ref().is_some_and(|buffer| buffer.has_gaps())
             || self.fin.is_some_and(|fin| self.next.before(fin))
+    }
+
+    /// SACK blocks that the next ACK could carry.
+    pub(super) fn sack_count(&self) -> usize {
+        usize::from(!self.twice.is_empty()) + self.buffer.as_ref().map_or(0, |buffer| buffer.run_count())
+    }
+
+    /// The first `most` of them (RFC 2018 section 4; what arrived twice goes first, RFC 2883 section 4).
+    pub(super) fn sacks(&self, most: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::default();
+        let runs = self.buffer.iter().flat_map(|buffer| {
+            // What arrived twice is followed by the run that it is in.
+            let around = buffer.run_around(self.twice).filter(|_| !self.twice.is_empty());
+            around.into_iter().chain(buffer.runs_to_report().filter(move |run| Some(*run) != around))
+        });
+        let twice = (!self.twice.is_empty()).then_some(self.twice);
+        twice.into_iter().chain(runs).take(most).for_each(|span| blocks.push(span));
+        blocks
+    }
+
+    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883).
+    pub(super) fn note_twice(&mut self, span: Span) {
+        let old = span.end.at_or_before(self.next);
+        if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
+            self.twice = span;
+        }
+    }
+
+    /// The peer was told of what arrived twice.
+    pub(super) fn reported(&mut self) {
+        self.twice = Span::default();
     }
 
     /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.

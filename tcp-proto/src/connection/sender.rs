@@ -1,6 +1,7 @@
 //! The sending half of a connection: the RFC's SND variables and the bytes behind them.
 
 use alloc::boxed::Box;
+use core::time::Duration;
 
 use crate::buffer::{Pool, SendBuffer};
 use crate::seq::SeqNum;
@@ -45,8 +46,8 @@ pub(super) struct Sender {
     pub(super) writer_waits: WriterWaits,
     /// Our clock when a piece of the stream was sent last, ms.
     pub(super) last_sent: u32,
-    /// The segment that times the round trip: the number after it, and when it was sent (Karn's rule).
-    timed: Option<(SeqNum, Instant)>,
+    /// The segment that times the round trip: the number after it, and when it was sent, us of our clock (Karn's rule).
+    timed: Option<(SeqNum, u32)>,
     /// Bytes not acknowledged or not sent yet; none: no buffer.
     buffer: Option<Box<SendBuffer>>,
 }
@@ -162,7 +163,7 @@ impl Sender {
 
     /// Times the segment that ends before `end`, unless one is being timed.
     pub(super) fn time(&mut self, end: SeqNum, now: Instant) {
-        self.timed.get_or_insert((end, now));
+        self.timed.get_or_insert((end, micros(now)));
     }
 
     /// Something was sent twice: its acknowledgment tells nothing about time (Karn).
@@ -171,10 +172,15 @@ impl Sender {
     }
 
     /// The round trip of the timed segment, once `ack` acknowledges it.
-    pub(super) fn round_trip(&mut self, ack: SeqNum, now: Instant) -> Option<core::time::Duration> {
+    pub(super) fn round_trip(&mut self, ack: SeqNum, now: Instant) -> Option<Duration> {
         let (_, sent) = self.timed.take_if(|(end, _)| end.at_or_before(ack))?;
-        Some(now.since(sent))
+        Some(Duration::from_micros(micros(now).wrapping_sub(sent).into()))
     }
+}
+
+/// Our clock, us: it starts over every 71 minutes, and no round trip takes that long.
+fn micros(now: Instant) -> u32 {
+    (now.as_nanos() / 1000) as u32
 }
 
 #[cfg(test)]

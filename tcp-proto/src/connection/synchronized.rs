@@ -11,8 +11,7 @@ use super::sender::WriterWaits;
 use super::{Connection, Origin};
 use crate::api::{CloseReason, Event};
 use crate::drops::DropReason;
-use crate::recovery::Outstanding;
-use crate::seq::SeqNum;
+use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::timers::Timer;
 use crate::wire::{Flags, Outgoing, Segment};
@@ -65,6 +64,9 @@ impl Connection {
     /// First, check the sequence number: what is outside of the window is answered by an ACK. What straddles it
     /// is cut to it only when its text is taken, because a RST and a SYN count with the number they came with.
     fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if self.sack_agreed {
+            self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
+        }
         if self.is_acceptable(segment) {
             return NEXT;
         }
@@ -178,12 +180,13 @@ impl Connection {
             self.ack_in_syn_rcvd(cx, segment)?;
         }
         self.check_ack_range(cx, segment)?;
+        self.take_marks(cx, segment);
         let window = u32::from(segment.window) << self.send.scale;
         let advances = segment.ack.after(self.send.una);
         if advances {
             self.ack_advances(cx, segment);
         } else if segment.ack == self.send.una && segment.length() == 0 {
-            self.bare_ack_repeats(cx, window);
+            self.bare_ack_repeats(cx, segment, window);
         }
         self.take_window(segment, window, advances);
         self.fin_may_be_acked(cx);
@@ -225,8 +228,7 @@ impl Connection {
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
         self.take_round_trip(cx, segment);
         self.retries = 0;
-        let outstanding = self.outstanding(cx);
-        self.recovery.on_ack(segment.ack - before, outstanding, &mut self.congestion);
+        self.flow_acked(cx, segment, segment.ack - before, false);
         if self.is_persisting() {
             // The peer took what a probe carried. Whether there is more to probe for shows anew.
             self.stop_persisting();
@@ -239,7 +241,7 @@ impl Connection {
     /// two sendings apart (RFC 7323 section 4.1). Without a sample the RTO stays backed off (Karn).
     fn take_round_trip(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
         let timed = self.send.round_trip(segment.ack, cx.now);
-        let echoed = segment.options.timestamps.filter(|t| self.recovery.is_active() && t.echo != 0);
+        let echoed = segment.options.timestamps.filter(|t| self.is_recovering() && t.echo != 0);
         if let Some(rtt) = timed.or(echoed.and_then(|t| time_since(t.echo, cx.now))) {
             self.rtt.sample(rtt, &self.config);
         }
@@ -251,7 +253,7 @@ impl Connection {
             self.timers.stop(Timer::UserTimeout);
         }
         if self.send.is_outstanding() {
-            self.arm(cx, Timer::Retransmit, self.rto());
+            self.arm_retransmission(cx);
             self.arm_user_timeout(cx);
         } else {
             self.timers.stop(Timer::Retransmit);
@@ -259,16 +261,12 @@ impl Connection {
     }
 
     /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
-    fn bare_ack_repeats(&mut self, cx: &Context<'_>, window: u32) {
-        let duplicate = self.send.is_outstanding() && window == self.send.window;
-        if duplicate && window > 0 {
-            let outstanding = self.outstanding(cx);
-            self.recovery.on_duplicate(outstanding, &mut self.congestion);
+    fn bare_ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
+        let duplicate = self.send.is_outstanding() && window == self.send.window && window > 0;
+        self.flow_acked(cx, segment, 0, duplicate);
+        if self.timers.is_armed(Timer::Retransmit) {
+            self.adjust_retransmission(cx);
         }
-    }
-
-    pub(super) fn outstanding(&self, cx: &Context<'_>) -> Outstanding {
-        Outstanding { una: self.send.una, next: self.send.next, mss: self.segment_size(cx).into() }
     }
 
     /// SND.WND follows the newest segment, unless its ACK is an old one. When a closed window opens, what the probes

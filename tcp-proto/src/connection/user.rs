@@ -3,10 +3,8 @@
 use tcp_common::{Cause, State};
 
 use super::Connection;
-use super::output::time_since;
 use super::sender::WriterWaits;
 use crate::api::{CloseReason, Received};
-use crate::congestion::CongestionControl;
 use crate::shared::Context;
 use crate::timers::Timer;
 
@@ -23,7 +21,7 @@ impl Connection {
 
     /// SEND: queues what fits; how many bytes.
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
-        self.restart_after_idle(cx);
+        self.rest(cx.now);
         let room = self.send_room().min(bytes.len());
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
         match self.send.writer_waits {
@@ -44,14 +42,6 @@ impl Connection {
     /// The writer has waited long enough for memory.
     pub(crate) fn starves_no_more(&mut self) {
         self.send.writer_waits = WriterWaits::No;
-    }
-
-    /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1).
-    fn restart_after_idle(&mut self, cx: &Context<'_>) {
-        let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
-        if idle && self.send.queued() == 0 && !self.send.is_outstanding() {
-            self.congestion.on_idle(self.segment_size(cx).into());
-        }
     }
 
     /// Whether a read would yield bytes or the end of the stream.

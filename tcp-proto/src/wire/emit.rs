@@ -8,6 +8,9 @@ use super::{Checksum, ETHERNET_HEADER, VLAN_TAG};
 use crate::api::LinkAddress;
 use crate::seq::SeqNum;
 
+/// ECN codepoint of a transport that understands marks (RFC 3168 section 5).
+const ECT_0: u8 = 0b10;
+
 /// A segment to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing {
@@ -15,6 +18,8 @@ pub(crate) struct Outgoing {
     pub(crate) link: LinkAddress,
     pub(crate) ttl: u8,
     pub(crate) dscp: u8,
+    /// Whether routers may mark it instead of dropping it: ECT(0) (RFC 3168 section 5).
+    pub(crate) ect: bool,
     pub(crate) seq: SeqNum,
     pub(crate) ack: SeqNum,
     pub(crate) flags: Flags,
@@ -26,6 +31,11 @@ impl Outgoing {
     /// Where the payload starts in the frame, bytes.
     fn payload_offset(&self) -> usize {
         self.tcp_offset() + HEADER + self.options.length()
+    }
+
+    /// The traffic class byte: DSCP and ECN.
+    fn traffic_class(&self) -> u8 {
+        self.dscp << 2 | if self.ect { ECT_0 } else { 0 }
     }
 
     fn ip_offset(&self) -> usize {
@@ -80,7 +90,7 @@ fn ethernet(out: &Outgoing, source: [u8; 6], frame: &mut [u8]) {
 fn ipv4(out: &Outgoing, ip: &mut [u8], tcp_length: usize) -> Checksum {
     let total = (20 + tcp_length) as u16;
     ip[0] = 0x45;
-    ip[1] = out.dscp << 2;
+    ip[1] = out.traffic_class();
     ip[2..4].copy_from_slice(&total.to_be_bytes());
     // Identification 0, don't fragment: an atomic datagram needs no identification (RFC 6864).
     ip[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
@@ -96,8 +106,8 @@ fn ipv4(out: &Outgoing, ip: &mut [u8], tcp_length: usize) -> Checksum {
 }
 
 fn ipv6(out: &Outgoing, ip: &mut [u8], tcp_length: usize) -> Checksum {
-    ip[0] = 0x60 | out.dscp >> 2;
-    ip[1] = out.dscp << 6;
+    ip[0] = 0x60 | out.traffic_class() >> 4;
+    ip[1] = out.traffic_class() << 4;
     ip[2..4].fill(0);
     ip[4..6].copy_from_slice(&(tcp_length as u16).to_be_bytes());
     ip[6] = 6;
@@ -135,6 +145,7 @@ mod tests {
             link: LinkAddress { mac: [2; 6], vlan },
             ttl: 64,
             dscp: 46,
+            ect: true,
             seq: SeqNum(1),
             ack: SeqNum(2),
             flags: Flags::ACK.with(Flags::PSH),
@@ -166,6 +177,27 @@ mod tests {
                     assert_eq!(there_and_back(&outgoing(local, remote, vlan), &payload), payload);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_traffic_class_holds_dscp_and_ecn_and_a_mark_is_read() {
+        for (local, remote) in [("10.0.0.1:80", "10.0.0.2:4000"), ("[fd00::1]:80", "[fd00::2]:4000")] {
+            let mut frame = [0u8; 200];
+            let end = emit(&outgoing(local, remote, None), [4; 6], &mut frame, 0, |_| {});
+            let v6 = local.starts_with('[');
+            let class = if v6 { frame[14] << 4 | frame[15] >> 4 } else { frame[15] };
+            assert_eq!(class, 46 << 2 | 0b10);
+            if v6 {
+                frame[15] |= 0x30;
+            } else {
+                // The checksum of the header changes with the mark: one more in the sum, one less in its complement.
+                frame[15] |= 1;
+                let sum = u16::from_be_bytes([frame[24], frame[25]]) - 1;
+                frame[24..26].copy_from_slice(&sum.to_be_bytes());
+            }
+            let Ok(Received::Segment { segment, .. }) = receive(&frame[..end], false) else { panic!("{local}") };
+            assert!(segment.ce, "{local}");
         }
     }
 

@@ -14,6 +14,9 @@ use crate::drops::DropReason;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
+/// The ECN field of the traffic class, and what it says of a packet that met congestion.
+const ECN: u8 = 0b11;
+const CE: u8 = 0b11;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_ICMPV6: u8 = 58;
@@ -33,6 +36,8 @@ struct Packet<'a> {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
+    /// Whether it is marked: congestion experienced (RFC 3168 section 5).
+    ce: bool,
     body: &'a [u8],
 }
 
@@ -85,6 +90,7 @@ fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
         source: Ipv4Addr::new(header[12], header[13], header[14], header[15]).into(),
         destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]).into(),
         protocol: header[9],
+        ce: header[1] & ECN == CE,
         body: &bytes[header_length..total],
     })
 }
@@ -99,7 +105,7 @@ fn ipv6(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let address =
         |at: usize| -> IpAddr { Ipv6Addr::from(header[at..].first_chunk::<16>().copied().unwrap_or_default()).into() };
     let (protocol, body) = skip_extensions(header[6], body)?;
-    Ok(Packet { source: address(8), destination: address(24), protocol, body })
+    Ok(Packet { source: address(8), destination: address(24), protocol, ce: header[1] >> 4 & ECN == CE, body })
 }
 
 fn skip_extensions(mut next: u8, mut body: &[u8]) -> Result<(u8, &[u8]), DropReason> {
@@ -127,7 +133,7 @@ fn skip_extensions(mut next: u8, mut body: &[u8]) -> Result<(u8, &[u8]), DropRea
 }
 
 fn tcp<'a>(packet: &Packet<'a>, link: LinkAddress, accept_partial: bool) -> Result<Received<'a>, DropReason> {
-    let segment = Segment::parse(packet.body)?;
+    let segment = Segment { ce: packet.ce, ..Segment::parse(packet.body)? };
     verify(packet, accept_partial)?;
     let source_port = be16(packet.body, 0).unwrap_or_default();
     let destination_port = be16(packet.body, 2).unwrap_or_default();

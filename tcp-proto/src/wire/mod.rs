@@ -12,7 +12,7 @@ pub(crate) use checksum::Checksum;
 pub(crate) use emit::{Outgoing, emit};
 pub(crate) use icmp::IcmpError;
 pub(crate) use ip::{Received, is_unicast, receive};
-pub(crate) use tcp::{Flags, Options, Segment, Timestamps};
+pub(crate) use tcp::{Flags, Options, SackBlocks, Segment, Timestamps};
 
 /// Length of an Ethernet header without a tag, bytes.
 pub(crate) const ETHERNET_HEADER: usize = 14;

@@ -1,10 +1,10 @@
-//! The TCP header and its options (RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2).
+//! The TCP header and its options (RFC 9293 sections 3.1 and 3.2, RFC 7323 sections 2.2 and 3.2, RFC 2018).
 
 use core::fmt;
 
 use super::{be16, be32};
 use crate::drops::DropReason;
-use crate::seq::SeqNum;
+use crate::seq::{SeqNum, Span};
 
 /// Length of a TCP header without options, bytes.
 pub(crate) const HEADER: usize = 20;
@@ -19,6 +19,8 @@ impl Flags {
     pub(crate) const RST: Flags = Flags(0x04);
     pub(crate) const PSH: Flags = Flags(0x08);
     pub(crate) const ACK: Flags = Flags(0x10);
+    pub(crate) const ECE: Flags = Flags(0x40);
+    pub(crate) const CWR: Flags = Flags(0x80);
 
     /// Whether every bit of `other` is set.
     pub(crate) const fn has(self, other: Flags) -> bool {
@@ -65,6 +67,55 @@ pub(crate) struct Timestamps {
     pub(crate) echo: u32,
 }
 
+/// The blocks of a SACK option, in the order in which they were reported (RFC 2018 section 3).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SackBlocks {
+    spans: [Span; MAX_SACK_BLOCKS],
+    count: u8,
+}
+
+/// SACK blocks that an option list has room for, at most.
+pub(crate) const MAX_SACK_BLOCKS: usize = 4;
+
+impl SackBlocks {
+    /// Adds a block, if there is room.
+    pub(crate) fn push(&mut self, span: Span) {
+        if let Some(free) = self.spans.get_mut(usize::from(self.count)) {
+            *free = span;
+            self.count += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Span] {
+        &self.spans[..usize::from(self.count)]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Length of the option with two NOPs before it, bytes.
+    fn length(&self) -> usize {
+        sack_length(usize::from(self.count))
+    }
+
+    fn parse(body: &[u8]) -> SackBlocks {
+        let mut blocks = SackBlocks::default();
+        for block in body.chunks_exact(8) {
+            if let Some((start, end)) = be32(block, 0).zip(be32(block, 4)) {
+                blocks.push(Span { start: SeqNum(start), end: SeqNum(end) });
+            }
+        }
+        blocks
+    }
+}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
 /// The options we understand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -72,14 +123,20 @@ pub(crate) struct Options {
     pub(crate) mss: Option<u16>,
     /// Window scale; only on SYN. Above 14 it counts as 14 (RFC 7323 section 2.3).
     pub(crate) window_scale: Option<u8>,
+    /// SACK-permitted; only on SYN.
+    pub(crate) sack_permitted: bool,
     /// Timestamps.
     pub(crate) timestamps: Option<Timestamps>,
+    /// SACK blocks.
+    pub(crate) sacks: SackBlocks,
 }
 
 const END: u8 = 0;
 const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 
 impl Options {
@@ -115,6 +172,8 @@ impl Options {
             (TIMESTAMPS, 8) => {
                 self.timestamps = be32(body, 0).zip(be32(body, 4)).map(|(value, echo)| Timestamps { value, echo });
             }
+            (SACK_PERMITTED, 0) => self.sack_permitted = true,
+            (SACK, length) if length % 8 == 0 => self.sacks = SackBlocks::parse(body),
             _ => {}
         }
     }
@@ -124,7 +183,12 @@ impl Options {
         let mss = if self.mss.is_some() { 4 } else { 0 };
         let window_scale = if self.window_scale.is_some() { 4 } else { 0 };
         let timestamps = if self.timestamps.is_some() { TIMESTAMPS_LENGTH } else { 0 };
-        mss + window_scale + timestamps
+        mss + window_scale + timestamps + self.sack_permitted_length() + self.sacks.length()
+    }
+
+    /// SACK-permitted takes the place of the padding before timestamps.
+    fn sack_permitted_length(&self) -> usize {
+        if self.sack_permitted && self.timestamps.is_none() { 4 } else { 0 }
     }
 
     /// Writes the options, each padded with NOPs to whole words, into [`Options::length`] bytes.
@@ -141,16 +205,32 @@ impl Options {
         if let Some(shift) = self.window_scale {
             put(&[NOP, WINDOW_SCALE, 3, shift]);
         }
+        let padding = if self.sack_permitted { [SACK_PERMITTED, 2] } else { [NOP, NOP] };
+        if self.sack_permitted && self.timestamps.is_none() {
+            put(&[NOP, NOP, SACK_PERMITTED, 2]);
+        }
         if let Some(timestamps) = self.timestamps {
-            put(&[NOP, NOP, TIMESTAMPS, 10]);
+            put(&padding);
+            put(&[TIMESTAMPS, 10]);
             put(&timestamps.value.to_be_bytes());
             put(&timestamps.echo.to_be_bytes());
+        }
+        if !self.sacks.is_empty() {
+            put(&[NOP, NOP, SACK, 2 + 8 * self.sacks.count]);
+        }
+        for span in self.sacks.as_slice() {
+            put(&span.start.0.to_be_bytes());
+            put(&span.end.0.to_be_bytes());
         }
     }
 }
 
 /// Bytes that timestamps take from every segment.
 pub(crate) const TIMESTAMPS_LENGTH: usize = 12;
+/// Bytes that a SACK option with so many blocks takes.
+pub(crate) const fn sack_length(blocks: usize) -> usize {
+    if blocks == 0 { 0 } else { 4 + 8 * blocks }
+}
 
 /// A segment, its numbers in the RFC's terms.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +240,8 @@ pub(crate) struct Segment<'a> {
     /// SEG.ACK; means something only with the ACK bit.
     pub(crate) ack: SeqNum,
     pub(crate) flags: Flags,
+    /// Whether a router marked it: congestion experienced (RFC 3168 section 5).
+    pub(crate) ce: bool,
     /// SEG.WND, as on the wire (not scaled).
     pub(crate) window: u16,
     pub(crate) options: Options,
@@ -176,6 +258,7 @@ impl<'a> Segment<'a> {
             seq: SeqNum(be32(header, 4).unwrap_or_default()),
             ack: SeqNum(be32(header, 8).unwrap_or_default()),
             flags: Flags(header[13]),
+            ce: false,
             window: be16(header, 14).unwrap_or_default(),
             options: Options::parse(list),
             payload: &bytes[length..],
@@ -248,12 +331,35 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let options =
-            Options { mss: Some(1460), window_scale: Some(9), timestamps: Some(Timestamps { value: 7, echo: 8 }) };
-        let mut bytes = [0u8; 20];
-        assert_eq!(options.length(), bytes.len());
-        options.write(&mut bytes);
-        assert_eq!(Options::parse(&bytes), options);
+        let timestamps = Some(Timestamps { value: 7, echo: 8 });
+        let of_syn = Options { mss: Some(1460), window_scale: Some(9), sack_permitted: true, ..Options::default() };
+        let mut sacks = SackBlocks::default();
+        for start in [100, 300, 500] {
+            sacks.push(Span { start: SeqNum(start), end: SeqNum(start + 50) });
+        }
+        let cases = [
+            (Options { timestamps, ..of_syn }, 20),
+            (of_syn, 12),
+            (Options { timestamps, sacks, ..Options::default() }, 40),
+            (Options { sacks, ..Options::default() }, 28),
+        ];
+        for (options, length) in cases {
+            let mut bytes = [0u8; 40];
+            assert_eq!(options.length(), length, "{options:?}");
+            options.write(&mut bytes[..length]);
+            assert_eq!(Options::parse(&bytes[..length]), options);
+        }
+    }
+
+    #[test]
+    fn a_sack_option_that_is_no_list_of_blocks_is_skipped() {
+        for length in [2u8, 9, 11, 17] {
+            let mut list = [7u8; 40];
+            (list[0], list[1]) = (SACK, length);
+            list[usize::from(length)..][..4].copy_from_slice(&[2, 4, 1, 2]);
+            let options = Options::parse(&list);
+            assert_eq!((options.sacks.is_empty(), options.mss), (true, Some(0x102)), "length {length}");
+        }
     }
 
     #[test]

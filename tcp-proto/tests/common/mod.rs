@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tcp_proto::{
-    ConnectOptions, ConnectionId, ConnectionMut, Event, Instant, LinkAddress, ListenOptions, ListenerId, Received,
-    Stack, StackConfig, State, TcpConfig,
+    CongestionAlgorithm, ConnectOptions, ConnectionId, ConnectionMut, Event, Instant, LinkAddress, ListenOptions,
+    ListenerId, Received, Stack, StackConfig, State, TcpConfig,
 };
 
 pub const LOCAL: &str = "10.0.0.1:80";
@@ -34,9 +34,18 @@ const PEER_ISN: u32 = u32::MAX - 20;
 /// When traces begin, on the stack's clock.
 const START_MS: u64 = 1_000_000;
 
-/// Defaults without options on the wire and without delays that a trace did not ask for: ACKs leave at once.
+/// Defaults without options on the wire, with the simplest congestion control, and without delays that a trace did not
+/// ask for: ACKs leave at once.
 pub fn plain() -> TcpConfig {
-    TcpConfig { window_scale: false, timestamps: false, delayed_ack: Duration::ZERO, ..TcpConfig::default() }
+    TcpConfig {
+        window_scale: false,
+        timestamps: false,
+        sack: false,
+        ecn: false,
+        congestion: CongestionAlgorithm::Reno,
+        delayed_ack: Duration::ZERO,
+        ..TcpConfig::default()
+    }
 }
 
 pub const fn ms(ms: u64) -> Duration {
@@ -53,6 +62,9 @@ pub struct Seg {
     pub mss: Option<u16>,
     pub scale: Option<u8>,
     pub timestamps: Option<(u32, u32)>,
+    pub sack_permitted: bool,
+    /// SACK blocks, numbers relative like those of the ACK.
+    pub sacks: Vec<(u32, u32)>,
     pub payload: Vec<u8>,
 }
 
@@ -76,6 +88,8 @@ impl Seg {
             mss: None,
             scale: None,
             timestamps: None,
+            sack_permitted: false,
+            sacks: Vec::new(),
             payload: stream(seq, end.wrapping_sub(seq) as usize),
         };
         while let Some(word) = words.next() {
@@ -97,6 +111,8 @@ impl Seg {
             "mss" => self.mss = Some(number(1) as u16),
             "ws" => self.scale = Some(number(1) as u8),
             "ts" => self.timestamps = Some((number(1), number(2))),
+            "sackOK" => self.sack_permitted = true,
+            "sack" => self.sacks = words[1..].iter().map(|block| parse_block(block)).collect(),
             other => panic!("{other}?"),
         }
     }
@@ -117,7 +133,12 @@ impl Seg {
         let options = [
             self.mss.map(|mss| format!("mss {mss}")),
             self.scale.map(|scale| format!("ws {scale}")),
+            self.sack_permitted.then(|| "sackOK".to_owned()),
             self.timestamps.map(|(value, echo)| format!("ts {value} {echo}")),
+            (!self.sacks.is_empty()).then(|| {
+                let blocks: Vec<String> = self.sacks.iter().map(|(start, end)| format!("{start}:{end}")).collect();
+                format!("sack {}", blocks.join(" "))
+            }),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
         if options.is_empty() { text } else { format!("{text} <{}>", options.join(",")) }
@@ -132,10 +153,20 @@ impl Seg {
         if let Some(scale) = self.scale {
             bytes.extend([3, 3, scale, 1]);
         }
+        if self.sack_permitted {
+            bytes.extend([1, 1, 4, 2]);
+        }
         if let Some((value, echo)) = self.timestamps {
             bytes.extend([1, 1, 8, 10]);
             bytes.extend(value.to_be_bytes());
             bytes.extend(echo.to_be_bytes());
+        }
+        if !self.sacks.is_empty() {
+            bytes.extend([1, 1, 5, 2 + 8 * self.sacks.len() as u8]);
+        }
+        for (start, end) in &self.sacks {
+            bytes.extend(start.to_be_bytes());
+            bytes.extend(end.to_be_bytes());
         }
         bytes
     }
@@ -151,10 +182,23 @@ impl Seg {
                     let value = u32::from_be_bytes([*a, *b, *c, *d]);
                     (self.timestamps, list) = (Some((value, u32::from_be_bytes([*e, *f, *g, *h]))), tail);
                 }
+                (4, [2, tail @ ..]) => (self.sack_permitted, list) = (true, tail),
+                (5, [length, tail @ ..]) => {
+                    let (blocks, tail) = tail.split_at(usize::from(*length) - 2);
+                    let word = |at: &[u8]| u32::from_be_bytes(at.try_into().unwrap());
+                    self.sacks = blocks.chunks(8).map(|block| (word(&block[..4]), word(&block[4..]))).collect();
+                    list = tail;
+                }
                 other => panic!("the stack sent an option the harness does not know: {other:?}"),
             }
         }
     }
+}
+
+/// Reads "start:end".
+fn parse_block(text: &str) -> (u32, u32) {
+    let (start, end) = text.split_once(':').expect("start:end");
+    (start.parse().expect("start"), end.parse().expect("end"))
 }
 
 fn flag_bit(letter: char) -> u8 {
@@ -206,6 +250,14 @@ pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> 
     [&OUR_MAC[..], &PEER_MAC, &[8, 0], &ip, &tcp].concat()
 }
 
+/// Sets the traffic class of an IPv4 frame.
+fn set_class(frame: &mut [u8], class: u8) {
+    frame[15] = class;
+    frame[24..26].fill(0);
+    let sum = !ones_complement(&[&frame[14..34]]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// Reads a frame that the stack sent; checks its checksums and addresses.
 pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
     assert_eq!(&frame[..14], &[&PEER_MAC[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
@@ -227,6 +279,8 @@ pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
         mss: None,
         scale: None,
         timestamps: None,
+        sack_permitted: false,
+        sacks: Vec::new(),
         payload: tcp[data..].to_vec(),
     };
     seg.read_options(&tcp[20..data]);
@@ -253,6 +307,10 @@ pub struct Trace {
     written: u32,
     /// Stream bytes the application read so far.
     read: u32,
+    /// Whether the peer's next segment is marked on its way.
+    next_is_marked: bool,
+    /// Traffic class of the last segment that the stack sent.
+    last_class: u8,
 }
 
 impl Trace {
@@ -277,6 +335,8 @@ impl Trace {
             show_window: false,
             written: 0,
             read: 0,
+            next_is_marked: false,
+            last_class: 0,
         }
     }
 
@@ -377,9 +437,28 @@ impl Trace {
         let mut absolute = seg.clone();
         absolute.seq = seg.seq.wrapping_add(self.peer_isn);
         absolute.ack = if seg.flags & 16 != 0 { seg.ack.wrapping_add(self.our_isn) } else { seg.ack };
-        let frame = frame(self.remote, self.local, &absolute);
+        for (start, end) in &mut absolute.sacks {
+            (*start, *end) = (start.wrapping_add(self.our_isn), end.wrapping_add(self.our_isn));
+        }
+        let mut frame = frame(self.remote, self.local, &absolute);
+        if std::mem::take(&mut self.next_is_marked) {
+            set_class(&mut frame, 3);
+        }
         self.stack.handle_frame(self.now, &frame);
         self.drain();
+    }
+
+    /// The peer sends a segment that a router marks: congestion experienced (RFC 3168).
+    pub fn peer_marked(&mut self, text: &str) {
+        self.quiet();
+        self.next_is_marked = true;
+        self.peer_more(&Seg::parse(text));
+    }
+
+    /// The next segment as text, and whether routers may mark it: ECT(0).
+    pub fn take_marked(&mut self) -> (String, bool) {
+        let seg = self.take().expect("a segment");
+        (seg.text(self.show_window), self.last_class & 3 == 2)
     }
 
     /// Fetches events and table changes, as a turn does.
@@ -398,12 +477,16 @@ impl Trace {
         let _ = self.stack.take_table_removals();
         self.drain();
         let (source, destination, mut seg) = read_frame(&buffer[..length]);
+        self.last_class = buffer[15];
         assert_eq!((source, destination), (self.local, self.remote), "addresses");
         if seg.flags & 2 != 0 {
             self.our_isn = seg.seq;
         }
         seg.seq = seg.seq.wrapping_sub(self.our_isn);
         seg.ack = if seg.flags & 16 != 0 { seg.ack.wrapping_sub(self.peer_isn) } else { seg.ack };
+        for (start, end) in &mut seg.sacks {
+            (*start, *end) = (start.wrapping_sub(self.peer_isn), end.wrapping_sub(self.peer_isn));
+        }
         if !seg.payload.is_empty() {
             assert_eq!(seg.payload, stream(seg.seq, seg.payload.len()), "the stream's bytes at {}", seg.seq);
         }

@@ -25,7 +25,7 @@ const HOUR: u64 = 3_600 * SECOND;
 
 /// Every timer as it is by default; options that would only lengthen the traces are off.
 fn defaults() -> TcpConfig {
-    TcpConfig { window_scale: false, timestamps: false, ..TcpConfig::default() }
+    TcpConfig { delayed_ack: TcpConfig::default().delayed_ack, ..common::plain() }
 }
 
 /// Established by a passive open whose handshake took `rtt` ms, which is the first sample. The clock stands there.

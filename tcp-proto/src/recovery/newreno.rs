@@ -1,9 +1,8 @@
-//! Loss recovery: what is lost, and what to send again. Limited transmit (RFC 3042), fast retransmit and NewReno
-//! (RFC 5681 section 3.2, RFC 6582), and going back to SND.UNA after a timeout. The connection tells it what happened (`on_*`) and
-//! asks what to send again; how much may be in flight is [`crate::congestion`]'s business. SACK-based
-//! recovery would replace this file.
+//! Loss recovery without selective acknowledgments: limited transmit (RFC 3042), fast retransmit and NewReno (RFC 5681
+//! section 3.2, RFC 6582), and going back to SND.UNA after a timeout.
 
-use crate::congestion::CongestionControl;
+use super::{Acked, News, Next, Outstanding};
+use crate::congestion::Congestion;
 use crate::seq::SeqNum;
 
 /// Duplicate ACKs that mean a loss (RFC 5681 section 3.2).
@@ -21,7 +20,7 @@ enum Phase {
 
 /// State of loss recovery. SND.UNA <= cursor <= SND.NXT always.
 #[derive(Clone, Debug)]
-pub(crate) struct Recovery {
+pub(crate) struct NewReno {
     phase: Phase,
     duplicates: u8,
     /// Whether the first unacknowledged segment is to be sent again, besides what the cursor names.
@@ -35,59 +34,48 @@ pub(crate) struct Recovery {
     inflation: i32,
 }
 
-/// Where the connection's sending side is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outstanding {
-    pub(crate) una: SeqNum,
-    pub(crate) next: SeqNum,
-    pub(crate) mss: u32,
-}
-
-impl Outstanding {
-    fn in_flight(&self) -> u32 {
-        self.next - self.una
-    }
-}
-
-impl Recovery {
+impl NewReno {
     /// Nothing sent yet; `next` is SND.NXT.
-    pub(crate) fn new(next: SeqNum) -> Self {
-        Recovery { phase: Phase::Open, duplicates: 0, head_due: false, recover: next, cursor: next, inflation: 0 }
+    pub(super) fn new(next: SeqNum) -> Self {
+        NewReno { phase: Phase::Open, duplicates: 0, head_due: false, recover: next, cursor: next, inflation: 0 }
     }
 
-    /// The next octet to send.
-    pub(crate) fn cursor(&self) -> SeqNum {
-        self.cursor
+    /// What to send next: the first unacknowledged segment at once when it is due.
+    pub(super) fn next(&self, at: Outstanding, window: u32) -> Next {
+        if self.head_due {
+            return Next { seq: at.una, most: u32::MAX, budget: u32::MAX };
+        }
+        let allowed = window.saturating_add_signed(self.inflation);
+        Next { seq: self.cursor, most: u32::MAX, budget: allowed.saturating_sub(self.cursor - at.una) }
     }
 
-    /// What recovery adds to the congestion window, bytes.
-    pub(crate) fn inflation(&self) -> i32 {
-        self.inflation
-    }
-
-    /// Whether the first unacknowledged segment is to be sent again at once.
-    pub(crate) fn head_due(&self) -> bool {
-        self.head_due
+    /// An acceptable ACK arrived.
+    pub(super) fn on_news(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        if news.acked > 0 {
+            self.on_ack(news, congestion);
+        } else if news.is_duplicate {
+            self.on_duplicate(news.at, congestion);
+        }
     }
 
     /// Whether a loss is being repaired.
-    pub(crate) fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.phase != Phase::Open
     }
 
     /// A segment that ends before `end` was sent (again); the head goes first when it is due.
-    pub(crate) fn on_sent(&mut self, end: SeqNum) {
+    pub(super) fn on_sent(&mut self, end: SeqNum) {
         self.head_due = false;
         self.cursor = self.cursor.latest(end);
     }
 
     /// Everything from `una` on is to be sent again: the peer's window was closed when it was sent.
-    pub(crate) fn resend_from(&mut self, una: SeqNum) {
+    pub(super) fn resend_from(&mut self, una: SeqNum) {
         self.cursor = una;
     }
 
     /// A duplicate ACK arrived (RFC 5681 section 2). `at` is where sending stands.
-    pub(crate) fn on_duplicate(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+    fn on_duplicate(&mut self, at: Outstanding, congestion: &mut Congestion) {
         // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
         // section 3.2, step 1).
         if self.phase == Phase::Timeout {
@@ -106,20 +94,31 @@ impl Recovery {
         }
     }
 
-    /// `acked` bytes of new data were acknowledged; `at` is where sending stands after that.
-    pub(crate) fn on_ack(&mut self, acked: u32, at: Outstanding, congestion: &mut impl CongestionControl) {
+    /// New data were acknowledged.
+    fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        let (acked, at) = (news.acked, news.at);
         self.duplicates = 0;
         self.head_due = false;
         self.cursor = self.cursor.latest(at.una);
         let repaired = at.una.at_or_after(self.recover);
+        let before = at.in_flight() + acked;
+        let growth = |in_flight| Acked {
+            bytes: acked,
+            in_flight,
+            mss: at.mss,
+            una: at.una,
+            next: at.next,
+            now: news.now,
+            rtt: None,
+        };
         match self.phase {
             Phase::Open => {
                 self.inflation = 0;
-                congestion.on_ack(acked, at.in_flight() + acked, at.mss);
+                congestion.on_ack(&growth(before));
             }
             _ if repaired => self.end(at, congestion),
             Phase::Fast => self.on_partial_ack(acked, at),
-            Phase::Timeout => congestion.on_ack(acked, congestion.window(), at.mss),
+            Phase::Timeout => congestion.on_ack(&growth(congestion.window())),
         }
     }
 
@@ -132,14 +131,14 @@ impl Recovery {
         }
     }
 
-    fn end(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+    fn end(&mut self, at: Outstanding, congestion: &mut Congestion) {
         self.phase = Phase::Open;
         self.inflation = 0;
         congestion.on_recovered(at.in_flight(), at.mss);
     }
 
     /// The retransmission timer expired: all that is outstanding is taken for lost.
-    pub(crate) fn on_timeout(&mut self, at: Outstanding, congestion: &mut impl CongestionControl) {
+    pub(super) fn on_timeout(&mut self, at: Outstanding, congestion: &mut Congestion) {
         congestion.on_timeout(at.in_flight(), at.mss, self.phase != Phase::Timeout);
         self.phase = Phase::Timeout;
         self.recover = at.next;
@@ -152,8 +151,12 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
+    use super::super::RoundTrips;
     use super::*;
-    use crate::congestion::Reno;
+    use crate::config::CongestionAlgorithm;
+    use crate::time::Instant;
 
     const MSS: u32 = 1000;
 
@@ -161,57 +164,67 @@ mod tests {
         Outstanding { una: SeqNum(una), next: SeqNum(next), mss: MSS }
     }
 
+    fn news(acked: u32, at: Outstanding) -> News<'static> {
+        let trips = RoundTrips { shortest: Duration::ZERO, smoothed: Duration::ZERO };
+        let now = Instant::from_millis(0);
+        News { at, now, acked, is_duplicate: acked == 0, sacks: &[], echo: None, trips, max_window: 65_535 }
+    }
+
+    fn reno() -> Congestion {
+        Congestion::new(CongestionAlgorithm::Reno, MSS, None)
+    }
+
     #[test]
     fn the_third_duplicate_ack_resends_the_head_once_and_a_partial_ack_the_next_hole() {
-        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        let (mut recovery, mut reno) = (NewReno::new(SeqNum(0)), reno());
         recovery.on_sent(SeqNum(10_000));
         for duplicate in 1..=3 {
-            assert!(!recovery.head_due(), "duplicate {duplicate}");
-            recovery.on_duplicate(at(0, 10_000), &mut reno);
+            assert!(!recovery.head_due, "duplicate {duplicate}");
+            recovery.on_news(&news(0, at(0, 10_000)), &mut reno);
         }
-        assert!(recovery.head_due() && recovery.is_active());
-        assert_eq!((reno.window(), recovery.inflation()), (5_000, 3_000));
+        assert!(recovery.head_due && recovery.is_active());
+        assert_eq!((reno.window(), recovery.inflation), (5_000, 3_000));
         recovery.on_sent(SeqNum(1_000));
-        assert!(!recovery.head_due());
-        recovery.on_duplicate(at(0, 10_000), &mut reno);
-        assert_eq!(recovery.inflation(), 4_000);
-        recovery.on_ack(4_000, at(4_000, 10_000), &mut reno);
-        assert!(recovery.head_due() && recovery.is_active());
-        assert_eq!(recovery.inflation(), 1_000);
-        recovery.on_ack(6_000, at(10_000, 10_000), &mut reno);
+        assert!(!recovery.head_due);
+        recovery.on_news(&news(0, at(0, 10_000)), &mut reno);
+        assert_eq!(recovery.inflation, 4_000);
+        recovery.on_news(&news(4_000, at(4_000, 10_000)), &mut reno);
+        assert!(recovery.head_due && recovery.is_active());
+        assert_eq!(recovery.inflation, 1_000);
+        recovery.on_news(&news(6_000, at(10_000, 10_000)), &mut reno);
         assert!(!recovery.is_active());
-        assert_eq!(recovery.inflation(), 0);
+        assert_eq!(recovery.inflation, 0);
     }
 
     #[test]
     fn a_timeout_goes_back_to_the_first_unacknowledged_octet() {
-        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        let (mut recovery, mut reno) = (NewReno::new(SeqNum(0)), reno());
         recovery.on_sent(SeqNum(10_000));
         recovery.on_timeout(at(0, 10_000), &mut reno);
-        assert_eq!((recovery.cursor(), reno.window()), (SeqNum(0), MSS));
+        assert_eq!((recovery.cursor, reno.window()), (SeqNum(0), MSS));
         recovery.on_sent(SeqNum(1_000));
-        recovery.on_ack(3_000, at(3_000, 10_000), &mut reno);
-        assert_eq!((recovery.cursor(), recovery.is_active()), (SeqNum(3_000), true));
+        recovery.on_news(&news(3_000, at(3_000, 10_000)), &mut reno);
+        assert_eq!((recovery.cursor, recovery.is_active()), (SeqNum(3_000), true));
         for _ in 0..5 {
-            recovery.on_duplicate(at(3_000, 10_000), &mut reno);
+            recovery.on_news(&news(0, at(3_000, 10_000)), &mut reno);
         }
-        assert!(!recovery.head_due(), "repeats of what the timeout sent again are no new loss");
-        recovery.on_ack(7_000, at(10_000, 10_000), &mut reno);
+        assert!(!recovery.head_due, "repeats of what the timeout sent again are no new loss");
+        recovery.on_news(&news(7_000, at(10_000, 10_000)), &mut reno);
         assert!(!recovery.is_active());
     }
 
     #[test]
     fn a_loss_is_found_however_much_was_sent_since_the_last_one() {
-        let (mut recovery, mut reno) = (Recovery::new(SeqNum(0)), Reno::new(MSS));
+        let (mut recovery, mut reno) = (NewReno::new(SeqNum(0)), reno());
         for una in [1 << 30, 2 << 30, (2 << 30) + 5_000] {
             recovery.on_sent(SeqNum(una));
-            recovery.on_ack(MSS, at(una, una), &mut reno);
+            recovery.on_news(&news(MSS, at(una, una)), &mut reno);
         }
         let una = (2 << 30) + 5_000;
         recovery.on_sent(SeqNum(una + 10_000));
         for _ in 0..3 {
-            recovery.on_duplicate(at(una, una + 10_000), &mut reno);
+            recovery.on_news(&news(0, at(una, una + 10_000)), &mut reno);
         }
-        assert!(recovery.head_due());
+        assert!(recovery.head_due);
     }
 }

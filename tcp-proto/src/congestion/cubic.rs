@@ -1,0 +1,194 @@
+//! CUBIC's congestion avoidance (RFC 9438): after a loss the window returns to where the loss was along the curve
+//! C x (t - K)^3 + W_max, flat around W_max, and at least as fast as Reno would. Integers only: milliseconds,
+//! bytes, and factors in thousandths.
+
+use core::time::Duration;
+
+use super::Acked;
+use crate::time::Instant;
+
+/// What a loss leaves of the window: beta_cubic, in thousandths (section 4.6).
+const KEPT: u64 = 700;
+/// What fast convergence leaves of W_max when the window did not reach it again: (1 + beta) / 2 (section 4.7).
+const CONVERGED: u64 = 850;
+/// Growth of the Reno-friendly window per window of ACKs: 3 x (1 - beta) / (1 + beta) segments, in thousandths
+/// (section 4.3).
+const FRIENDLY: u64 = 529;
+/// The same once it has reached what the window was at the loss: Reno's.
+const FRIENDLY_BEYOND: u64 = 1000;
+/// C in segments per second^3, in thousandths (section 5.1).
+const C: i128 = 400;
+/// Time without growth that does not count, beyond this: the application had nothing to send (section 5.8).
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What CUBIC remembers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cubic {
+    /// W_max: the window at the last loss, bytes; 0: there was none.
+    peak: u32,
+    epoch: Option<Epoch>,
+}
+
+/// A time of congestion avoidance, from one loss to the next.
+#[derive(Clone, Debug)]
+struct Epoch {
+    began: Instant,
+    /// When the window last grew.
+    last: Instant,
+    /// K: from the beginning until the curve is back at its origin, ms.
+    k: u64,
+    /// Where the curve is flat, bytes.
+    origin: u32,
+    /// W_est: the window Reno would have by now, bytes.
+    friendly: u32,
+    /// What does not make a whole byte of it yet: thousandths x bytes x bytes.
+    fraction: u64,
+}
+
+impl Cubic {
+    /// What `acked` adds to `window`, bytes.
+    pub(super) fn growth(&mut self, window: u32, acked: &Acked) -> u32 {
+        let peak = self.peak;
+        let epoch = self.epoch.get_or_insert_with(|| Epoch::begin(window, peak, acked));
+        epoch.skip_pause(acked.now);
+        epoch.befriend(window, peak, acked);
+        let elapsed = acked.now.since(epoch.began);
+        if epoch.curve(elapsed, acked.mss) < u64::from(epoch.friendly) {
+            return epoch.friendly.saturating_sub(window);
+        }
+        let ahead = elapsed + acked.rtt.unwrap_or_default();
+        let target = epoch.curve(ahead, acked.mss).clamp(window.into(), u64::from(window) * 3 / 2);
+        ((target - u64::from(window)) * u64::from(acked.bytes.min(window)) / u64::from(window.max(1))) as u32
+    }
+
+    /// A loss: what it leaves of the window, bytes.
+    pub(super) fn reduce(&mut self, in_flight: u32) -> u32 {
+        self.peak = if in_flight < self.peak { thousandths(in_flight, CONVERGED) } else { in_flight };
+        self.epoch = None;
+        thousandths(in_flight, KEPT)
+    }
+
+    pub(super) fn peak(&self) -> u32 {
+        self.peak
+    }
+
+    /// The last loss was none.
+    pub(super) fn undo(&mut self, peak: u32) {
+        self.peak = peak;
+        self.epoch = None;
+    }
+}
+
+impl Epoch {
+    fn begin(window: u32, peak: u32, acked: &Acked) -> Epoch {
+        let segments = peak.saturating_sub(window) / acked.mss.max(1);
+        // K = cbrt((W_max - cwnd) / C) seconds; in ms that is a factor of 1000 under the root's cube.
+        let k = cube_root(u64::from(segments) * 1_000_000_000 * 1000 / C as u64);
+        let (began, last) = (acked.now, acked.now);
+        Epoch { began, last, k, origin: peak.max(window), friendly: window, fraction: 0 }
+    }
+
+    fn skip_pause(&mut self, now: Instant) {
+        let pause = now.since(self.last);
+        if pause > PAUSE {
+            self.began += pause;
+        }
+        self.last = now;
+    }
+
+    /// W_est grows with every byte that is acknowledged.
+    fn befriend(&mut self, window: u32, peak: u32, acked: &Acked) {
+        let factor = if self.friendly >= peak { FRIENDLY_BEYOND } else { FRIENDLY };
+        self.fraction += factor * u64::from(acked.bytes) * u64::from(acked.mss);
+        let byte = 1000 * u64::from(window.max(1));
+        self.friendly = self.friendly.saturating_add((self.fraction / byte) as u32);
+        self.fraction %= byte;
+    }
+
+    /// W_cubic(t), bytes.
+    fn curve(&self, elapsed: Duration, mss: u32) -> u64 {
+        let t = elapsed.as_millis() as i128 - i128::from(self.k);
+        let offset = C * t * t * t * i128::from(mss) / 1_000_000_000_000;
+        (i128::from(self.origin) + offset).clamp(0, u32::MAX.into()) as u64
+    }
+}
+
+fn thousandths(of: u32, factor: u64) -> u32 {
+    (u64::from(of) * factor / 1000) as u32
+}
+
+/// The largest integer whose cube is not more than `n`.
+fn cube_root(n: u64) -> u64 {
+    // 2^22 is the least power of two whose cube is above every u64.
+    let (mut low, mut high) = (0u64, 1 << 22);
+    while high - low > 1 {
+        let middle = (low + high) / 2;
+        if u128::from(middle).pow(3) <= n.into() { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seq::SeqNum;
+
+    const MSS: u32 = 1000;
+
+    fn acked(ms: u64, bytes: u32) -> Acked {
+        let now = Instant::from_millis(ms);
+        Acked { bytes, in_flight: 0, mss: MSS, una: SeqNum(0), next: SeqNum(0), now, rtt: None }
+    }
+
+    #[test]
+    fn cube_roots_are_rounded_down() {
+        for (n, root) in [(0, 0), (1, 1), (7, 1), (8, 2), (26, 2), (27, 3), (u64::MAX, 2_642_245)] {
+            assert_eq!(cube_root(n), root, "{n}");
+        }
+    }
+
+    #[test]
+    fn the_curve_is_back_at_the_loss_after_k_and_flat_there() {
+        let mut cubic = Cubic::default();
+        assert_eq!(cubic.reduce(1_000_000), 700_000);
+        // K = cbrt(300 / 0.4) = 9.086 s.
+        let epoch = Epoch::begin(700_000, cubic.peak, &acked(0, 0));
+        assert_eq!(epoch.k, 9085);
+        let at = |ms| epoch.curve(Duration::from_millis(ms), MSS);
+        assert!((699_000..=701_000).contains(&at(0)), "{}", at(0));
+        assert_eq!(at(9085), 1_000_000);
+        assert!(at(8085) >= 999_000 && at(10_085) <= 1_001_000);
+        assert!(at(18_170) > 1_299_000);
+    }
+
+    #[test]
+    fn a_window_that_did_not_reach_the_last_peak_gives_way() {
+        let mut cubic = Cubic::default();
+        cubic.reduce(1_000_000);
+        assert_eq!(cubic.reduce(900_000), 630_000);
+        assert_eq!(cubic.peak(), 765_000);
+    }
+
+    #[test]
+    fn where_renos_growth_is_faster_it_is_renos() {
+        let mut cubic = Cubic::default();
+        let mut window = cubic.reduce(20_000);
+        // A round trip of 10 ms: the curve has hardly moved after 100 of them.
+        for round in 0..20 {
+            let mut left = window;
+            while left > 0 {
+                window += cubic.growth(window, &acked(10 * round, MSS));
+                left = left.saturating_sub(MSS);
+            }
+        }
+        assert!((22_000..=36_000).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn a_pause_does_not_let_the_window_jump() {
+        let mut cubic = Cubic::default();
+        let window = cubic.reduce(1_000_000);
+        cubic.growth(window, &acked(0, MSS));
+        assert!(cubic.growth(window, &acked(60_000, MSS)) <= 2 * MSS);
+    }
+}

@@ -1,0 +1,206 @@
+//! Congestion control: how much may be in flight (RFC 5681, RFC 6928 for the initial window, RFC 3465 for
+//! counting bytes instead of ACKs). Slow start is here, with HyStart++ ([`hystart`]) where the algorithm is CUBIC;
+//! congestion avoidance is Reno's or CUBIC's ([`cubic`]). What was lost is [`crate::recovery`]'s business.
+
+mod cubic;
+mod hystart;
+
+use core::time::Duration;
+
+use crate::config::CongestionAlgorithm;
+use crate::seq::SeqNum;
+use crate::time::Instant;
+use cubic::Cubic;
+use hystart::HyStart;
+
+/// Largest congestion window, bytes: what a scaled window can reach.
+const MAX_WINDOW: u32 = 1 << 30;
+
+/// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
+/// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
+const SLOW_START_LIMIT: u32 = 2;
+const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;
+
+/// Initial window: ten segments, at most 14,600 bytes unless two segments are more (RFC 6928 section 2).
+pub(crate) fn initial_window(mss: u32) -> u32 {
+    (10 * mss).min(14_600.max(2 * mss))
+}
+
+/// An ACK of new data outside of fast recovery.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acked {
+    /// Bytes of new data it acknowledged.
+    pub(crate) bytes: u32,
+    /// Bytes that were in flight before it.
+    pub(crate) in_flight: u32,
+    /// Full-sized segment, bytes.
+    pub(crate) mss: u32,
+    /// SND.UNA after it.
+    pub(crate) una: SeqNum,
+    /// SND.NXT.
+    pub(crate) next: SeqNum,
+    pub(crate) now: Instant,
+    /// Round trip that it measured, if it did.
+    pub(crate) rtt: Option<Duration>,
+}
+
+/// The congestion window of a connection and what moves it. Bytes throughout.
+#[derive(Clone, Debug)]
+pub(crate) struct Congestion {
+    window: u32,
+    /// Slow-start threshold; `u32::MAX` before the first loss.
+    threshold: u32,
+    avoidance: Avoidance,
+    /// Whether slow start follows a timeout.
+    after_timeout: bool,
+    start: HyStart,
+}
+
+/// Congestion avoidance.
+#[derive(Clone, Debug)]
+enum Avoidance {
+    /// RFC 5681 section 3.1: bytes acknowledged since the window last grew.
+    Reno { acked: u32 },
+    /// RFC 9438.
+    Cubic(Cubic),
+}
+
+/// What a loss that was none is to be undone to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prior {
+    window: u32,
+    threshold: u32,
+    peak: u32,
+}
+
+impl Congestion {
+    /// Before anything was sent. `threshold`: what the connection knows of its path from before an idle time.
+    pub(crate) fn new(algorithm: CongestionAlgorithm, mss: u32, threshold: Option<u32>) -> Self {
+        let avoidance = match algorithm {
+            CongestionAlgorithm::Reno => Avoidance::Reno { acked: 0 },
+            CongestionAlgorithm::Cubic => Avoidance::Cubic(Cubic::default()),
+        };
+        let window = initial_window(mss);
+        Congestion {
+            window,
+            threshold: threshold.unwrap_or(u32::MAX),
+            avoidance,
+            after_timeout: false,
+            start: HyStart::default(),
+        }
+    }
+
+    /// The congestion window.
+    pub(crate) fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// The slow-start threshold; `None` before the first loss.
+    pub(crate) fn threshold(&self) -> Option<u32> {
+        (self.threshold != u32::MAX).then_some(self.threshold)
+    }
+
+    /// New data were acknowledged, outside of fast recovery.
+    pub(crate) fn on_ack(&mut self, acked: &Acked) {
+        let slow_start = self.window < self.threshold;
+        // A window that was not used proves nothing (RFC 7661): it does not grow.
+        let used = match slow_start {
+            true => acked.in_flight.saturating_mul(2) >= self.window,
+            false => acked.in_flight + acked.mss >= self.window,
+        };
+        match (used, slow_start) {
+            (true, true) => self.slow_start(acked),
+            (true, false) => self.avoid(acked),
+            (false, _) => {}
+        }
+    }
+
+    fn slow_start(&mut self, acked: &Acked) {
+        let limit = if self.after_timeout { SLOW_START_LIMIT_AFTER_TIMEOUT } else { SLOW_START_LIMIT };
+        let mut growth = acked.bytes.min(limit * acked.mss);
+        // After a loss the threshold is known: there is nothing to find out carefully (RFC 9406 section 4.2).
+        if matches!(self.avoidance, Avoidance::Cubic(_)) && self.threshold == u32::MAX {
+            growth /= self.start.divisor(acked);
+            if self.start.is_over() {
+                self.threshold = self.window;
+            }
+        }
+        self.grow(growth);
+    }
+
+    fn avoid(&mut self, acked: &Acked) {
+        let growth = match &mut self.avoidance {
+            // A segment per window of acknowledged bytes.
+            Avoidance::Reno { acked: since } => {
+                *since = since.saturating_add(acked.bytes);
+                let full = *since >= self.window;
+                *since -= if full { self.window } else { 0 };
+                if full { acked.mss } else { 0 }
+            }
+            Avoidance::Cubic(cubic) => cubic.growth(self.window, acked),
+        };
+        self.grow(growth);
+    }
+
+    fn grow(&mut self, by: u32) {
+        self.window = self.window.saturating_add(by).min(MAX_WINDOW);
+    }
+
+    /// Loss, or the network's word of congestion, with `in_flight` bytes under way.
+    pub(crate) fn on_loss(&mut self, in_flight: u32, mss: u32) {
+        self.reduce(in_flight, mss);
+        self.window = self.threshold;
+    }
+
+    fn reduce(&mut self, in_flight: u32, mss: u32) {
+        let reduced = match &mut self.avoidance {
+            Avoidance::Reno { acked } => {
+                *acked = 0;
+                in_flight / 2
+            }
+            Avoidance::Cubic(cubic) => cubic.reduce(in_flight),
+        };
+        self.threshold = reduced.max(2 * mss);
+    }
+
+    /// The retransmission timer expired with `in_flight` bytes under way; `first`: for these data.
+    pub(crate) fn on_timeout(&mut self, in_flight: u32, mss: u32, first: bool) {
+        if first {
+            self.reduce(in_flight, mss);
+        }
+        self.window = mss;
+        self.after_timeout = true;
+    }
+
+    /// NewReno's recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
+    /// section 3.2, step 3).
+    pub(crate) fn on_recovered(&mut self, in_flight: u32, mss: u32) {
+        self.after_timeout = false;
+        self.window = self.window.min(in_flight.max(mss) + mss);
+    }
+
+    /// Recovery after a timeout, or one that counted what it sent, ended.
+    pub(crate) fn on_repaired(&mut self) {
+        self.after_timeout = false;
+    }
+
+    /// What to undo the next loss to.
+    pub(crate) fn prior(&self) -> Prior {
+        let peak = if let Avoidance::Cubic(cubic) = &self.avoidance { cubic.peak() } else { 0 };
+        Prior { window: self.window, threshold: self.threshold, peak }
+    }
+
+    /// The loss was none: the window comes back, but not as one burst; the rest of it in slow start (RFC 4015
+    /// section 3.2).
+    pub(crate) fn undo(&mut self, prior: Prior, in_flight: u32, mss: u32) {
+        self.threshold = prior.threshold.max(prior.window);
+        self.window = prior.window.min(in_flight.saturating_add(initial_window(mss))).max(self.window);
+        self.after_timeout = false;
+        if let Avoidance::Cubic(cubic) = &mut self.avoidance {
+            cubic.undo(prior.peak);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Explicit congestion notification (RFC 3168): routers mark segments instead of dropping them, the receiver tells the
+//! sender by ECE, the sender slows down once per window and says so by CWR.
+
+use tcp_common::State;
+
+use super::Connection;
+use crate::seq::SeqNum;
+use crate::shared::Context;
+use crate::wire::{Flags, Segment};
+
+/// What a connection knows of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ecn {
+    /// Whether both sides understand it.
+    pub(super) agreed: bool,
+    /// Whether a mark arrived that the peer has not answered by CWR.
+    marked: bool,
+    /// Whether the peer is to be told that we slowed down.
+    pub(super) reduction_due: bool,
+    /// SND.NXT when we slowed down last: until it is acknowledged, ECE is about what was sent before.
+    reduced: Option<SeqNum>,
+}
+
+impl Ecn {
+    /// The flag that tells the peer of marks.
+    pub(super) fn echo(self) -> Flags {
+        Flags::ECE.when(self.marked)
+    }
+}
+
+impl Connection {
+    /// What the peer's SYN or SYN-ACK says about it. A SYN-ACK with both flags is one that reflects ours
+    /// (section 6.1.1).
+    pub(super) fn agree_on_ecn(&mut self, syn: &Segment<'_>) {
+        let (ece, cwr) = (syn.flags.has(Flags::ECE), syn.flags.has(Flags::CWR));
+        let offered = if syn.has_ack() { ece && !cwr } else { ece && cwr && self.state == State::LISTEN };
+        self.ecn.agreed = self.config.ecn && offered;
+    }
+
+    /// An acceptable segment: takes note of marks, of the peer's answer to them, and of its word of ours.
+    pub(super) fn take_marks(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
+        if !self.ecn.agreed {
+            return;
+        }
+        if segment.flags.has(Flags::CWR) {
+            self.ecn.marked = false;
+        }
+        if segment.ce && !segment.payload.is_empty() {
+            self.ecn.marked = true;
+        }
+        // Taken once it has passed: numbers come again.
+        let _ = self.ecn.reduced.take_if(|reduced| self.send.una.at_or_after(*reduced));
+        if segment.flags.has(Flags::ECE) && self.ecn.reduced.is_none() && !self.is_recovering() {
+            self.slow_down(cx);
+        }
+    }
+
+    /// As for a loss, without one (section 6.1.2).
+    fn slow_down(&mut self, cx: &Context<'_>) {
+        let at = self.outstanding(cx);
+        let Some(flow) = &mut self.flow else { return };
+        let in_flight = (at.next - at.una).min(flow.congestion.window());
+        flow.congestion.on_loss(in_flight, at.mss);
+        self.ecn.reduction_due = true;
+        self.ecn.reduced = Some(at.next);
+    }
+}

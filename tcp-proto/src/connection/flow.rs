@@ -1,0 +1,188 @@
+//! What a connection keeps while it sends: the congestion window and loss recovery. It is made when something is sent
+//! and goes when the connection rests, so that an idle connection does not carry it; what is worth remembering
+//! ([`Memory`]) stays.
+
+use alloc::boxed::Box;
+use core::num::NonZeroU32;
+
+use super::Connection;
+use super::output::time_since;
+use crate::congestion::{Congestion, initial_window};
+use crate::recovery::{News, Next, Outstanding, Path, Purpose, Recovery};
+use crate::seq::{SeqNum, Span};
+use crate::shared::Context;
+use crate::time::{Duration, Instant};
+use crate::timers::Timer;
+use crate::wire::Segment;
+
+/// The sending of a connection that does not rest.
+pub(super) struct Flow {
+    pub(super) congestion: Congestion,
+    pub(super) recovery: Recovery,
+    /// What the retransmission timer waits for.
+    pub(super) purpose: Purpose,
+}
+
+/// What outlives a flow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// Slow-start threshold, bytes.
+    threshold: Option<NonZeroU32>,
+    path: Path,
+}
+
+impl Memory {
+    fn threshold(self) -> Option<u32> {
+        self.threshold.map(NonZeroU32::get)
+    }
+}
+
+impl Connection {
+    /// The congestion window, bytes.
+    pub(super) fn congestion_window(&self, mss: u32) -> u32 {
+        self.flow.as_ref().map_or_else(|| initial_window(mss), |flow| flow.congestion.window())
+    }
+
+    /// The slow-start threshold, bytes; `None` before the first loss.
+    pub(super) fn threshold(&self) -> Option<u32> {
+        self.flow.as_ref().map_or(self.memory.threshold(), |flow| flow.congestion.threshold())
+    }
+
+    /// Whether a loss is being repaired.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.recovery.is_active())
+    }
+
+    pub(super) fn outstanding(&self, cx: &Context<'_>) -> Outstanding {
+        Outstanding { una: self.send.una, next: self.send.next, mss: self.segment_size(cx).into() }
+    }
+
+    /// What is to be sent next.
+    pub(super) fn next_to_send(&self, at: Outstanding) -> Next {
+        let more = self.send.next.before(self.send.data_end()) && self.send.window > self.send.next - self.send.una;
+        match &self.flow {
+            Some(flow) => flow.recovery.next(at, flow.congestion.window(), more),
+            None => Next { seq: at.next, most: u32::MAX, budget: initial_window(at.mss) },
+        }
+    }
+
+    /// Octets were sent, `next` being SND.NXT before that.
+    pub(super) fn flow_sent(&mut self, cx: &Context<'_>, span: Span, next: SeqNum) {
+        let (algorithm, memory) = (self.config.congestion, self.memory);
+        let mss = self.segment_size(cx).into();
+        let path = self.sack_agreed.then_some(memory.path);
+        let flow = self.flow.get_or_insert_with(|| {
+            let congestion = Congestion::new(algorithm, mss, memory.threshold());
+            Box::new(Flow { congestion, recovery: Recovery::new(next, path), purpose: Purpose::Timeout })
+        });
+        flow.recovery.on_sent(span, next, cx.now);
+    }
+
+    /// Everything from SND.UNA on is to be sent again.
+    pub(super) fn resend(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.recovery.resend_from(self.send.una);
+        }
+    }
+
+    /// An acceptable ACK arrived, which newly acknowledges `acked` octets or is a duplicate or neither.
+    pub(super) fn flow_acked(&mut self, cx: &Context<'_>, segment: &Segment<'_>, acked: u32, is_duplicate: bool) {
+        let sacks = if self.sack_agreed { segment.options.sacks } else { Default::default() };
+        let echo = segment.options.timestamps.filter(|_| self.recv.timestamps().is_some()).map(|t| t.echo);
+        let news = News { acked, is_duplicate, sacks: sacks.as_slice(), echo, ..self.no_news(cx) };
+        let Some(flow) = &mut self.flow else { return };
+        let window = flow.congestion.window();
+        if let Some(rtt) = flow.recovery.on_ack(&news, &mut flow.congestion) {
+            self.rtt.note_shortest(rtt, cx.now);
+        }
+        // Whatever made us slow down, the peer is told (RFC 3168 section 6.1.2).
+        self.ecn.reduction_due |= self.ecn.agreed && flow.congestion.window() < window;
+    }
+
+    /// The view that recovery has of an event that is no ACK.
+    fn no_news(&self, cx: &Context<'_>) -> News<'static> {
+        News {
+            at: self.outstanding(cx),
+            now: cx.now,
+            acked: 0,
+            is_duplicate: false,
+            sacks: &[],
+            echo: None,
+            trips: self.rtt.trips().unwrap_or_default(),
+            max_window: self.send.max_window,
+        }
+    }
+
+    /// The retransmission timer expired and meant a timeout.
+    pub(super) fn flow_timed_out(&mut self, cx: &Context<'_>) {
+        let news = self.no_news(cx);
+        if let Some(flow) = &mut self.flow {
+            flow.recovery.on_timeout(news.at, news.trips, cx.now, &mut flow.congestion);
+            self.ecn.reduction_due = self.ecn.agreed;
+        }
+    }
+
+    /// What the retransmission timer waited for when it expired.
+    pub(super) fn take_purpose(&mut self) -> Purpose {
+        self.flow.as_mut().map(|flow| core::mem::take(&mut flow.purpose)).unwrap_or_default()
+    }
+
+    /// The retransmission timer expired before the timeout: to probe, or because what looked lost had its time.
+    pub(super) fn flow_stirs(&mut self, cx: &Context<'_>, purpose: Purpose) {
+        let news = self.no_news(cx);
+        if let Some(flow) = &mut self.flow {
+            flow.recovery.on_early_timer(purpose, &news, &mut flow.congestion);
+        }
+        self.arm(cx, Timer::Retransmit, self.rto());
+    }
+
+    /// Starts the retransmission timer over for what is outstanding.
+    pub(super) fn arm_retransmission(&mut self, cx: &Context<'_>) {
+        let (purpose, after) = self.retransmission_timer(cx);
+        self.set_retransmission_timer(cx, purpose, after);
+    }
+
+    /// Something was sent, or a report changed what is to be waited for: a timeout that runs goes on, unless something
+    /// else is due before it.
+    pub(super) fn adjust_retransmission(&mut self, cx: &Context<'_>) {
+        let (purpose, after) = self.retransmission_timer(cx);
+        let waits_for = self.flow.as_ref().map(|flow| flow.purpose).unwrap_or_default();
+        let runs = self.timers.left(Timer::Retransmit, cx.now);
+        let replaces = purpose != Purpose::Timeout || waits_for != Purpose::Timeout;
+        if runs.is_none_or(|left| replaces && (waits_for != Purpose::Timeout || after < left)) {
+            self.set_retransmission_timer(cx, purpose, after);
+        }
+    }
+
+    fn retransmission_timer(&self, cx: &Context<'_>) -> (Purpose, Duration) {
+        let (at, rto) = (self.outstanding(cx), self.rto());
+        match &self.flow {
+            Some(flow) => flow.recovery.timer(at, rto, self.rtt.trips(), cx.now),
+            None => (Purpose::Timeout, rto),
+        }
+    }
+
+    fn set_retransmission_timer(&mut self, cx: &Context<'_>, purpose: Purpose, after: Duration) {
+        if let Some(flow) = &mut self.flow {
+            flow.purpose = purpose;
+        }
+        self.arm(cx, Timer::Retransmit, after);
+    }
+
+    /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1): the
+    /// flow ends once nothing was sent for longer than an RTO.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        let idle = time_since(self.send.last_sent, now).is_none_or(|idle| idle > self.rto());
+        if idle && self.send.queued() == 0 && !self.send.is_outstanding() {
+            self.end_flow();
+        }
+    }
+
+    /// The flow is over.
+    fn end_flow(&mut self) {
+        if let Some(flow) = self.flow.take() {
+            self.memory =
+                Memory { threshold: flow.congestion.threshold().and_then(NonZeroU32::new), path: flow.recovery.path() };
+        }
+    }
+}

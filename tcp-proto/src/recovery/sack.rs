@@ -1,0 +1,311 @@
+//! Loss recovery with selective acknowledgments (RFC 2018): RACK finds what is lost, tail loss probes make the peer
+//! tell (RFC 8985), proportional rate reduction paces the repair (RFC 9937), and what turns out to have been no loss
+//! is undone (RFC 3522, RFC 2883). The SND variables stay the connection's.
+
+use core::time::Duration;
+
+use super::prr::{Prr, Told};
+use super::rack::{Path, Rack, RoundTrips};
+use super::scoreboard::Scoreboard;
+use super::{News, Next, Outstanding};
+use crate::congestion::{Acked, Congestion, Prior};
+use crate::seq::{SeqNum, Span};
+use crate::time::Instant;
+
+/// Shortest and usual wait for a tail loss probe: below the first, the host's own delays look like losses.
+const LEAST_PROBE_TIMEOUT: Duration = Duration::from_millis(10);
+/// How long the peer may hold back the ACK of a single segment (RFC 8985 section 7.2).
+const PEERS_DELAYED_ACK: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Nothing is known to be lost.
+    Open,
+    /// A loss was found and is being repaired.
+    Fast(Prr),
+    /// The retransmission timer expired.
+    Timeout,
+}
+
+/// A tail loss probe under way.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// SND.NXT after it.
+    end: SeqNum,
+    /// Whether it repeated something.
+    again: bool,
+}
+
+/// What a recovery that was needless gives back.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    prior: Prior,
+    /// Our clock when something was first sent again, ms; `None`: nothing was yet.
+    stamp: Option<u32>,
+    /// Segments sent again that the peer did not report as duplicates.
+    unexplained: u32,
+}
+
+/// Loss recovery of a connection whose peer sends SACK.
+#[derive(Debug)]
+pub(crate) struct Sack {
+    board: Scoreboard,
+    rack: Rack,
+    path: Path,
+    phase: Phase,
+    /// SND.NXT when recovery began.
+    recover: SeqNum,
+    probe: Option<Probe>,
+    probe_due: bool,
+    undo: Option<Undo>,
+    /// When the reordering window of something that is likely lost ends.
+    reorder_deadline: Option<Instant>,
+}
+
+impl Sack {
+    /// Nothing sent yet; `next` is SND.NXT.
+    pub(super) fn new(next: SeqNum, path: Path) -> Self {
+        Sack {
+            board: Scoreboard::default(),
+            rack: Rack::default(),
+            path,
+            phase: Phase::Open,
+            recover: next,
+            probe: None,
+            probe_due: false,
+            undo: None,
+            reorder_deadline: None,
+        }
+    }
+
+    pub(super) fn path(&self) -> Path {
+        self.path
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Open)
+    }
+
+    /// What to send next. `more`: whether there is something new that the peer's window allows.
+    pub(super) fn next(&self, at: Outstanding, window: u32, more: bool) -> Next {
+        if self.probe_due {
+            return self.next_probe(at, more);
+        }
+        let budget = match &self.phase {
+            Phase::Fast(prr) => prr.allowance(),
+            Phase::Open | Phase::Timeout => window.saturating_sub(self.board.pipe()),
+        };
+        match self.board.first_lost() {
+            // Half a segment would help nobody.
+            Some(lost) if budget > 0 => Next { seq: lost.start, most: lost.len(), budget: budget.max(at.mss) },
+            Some(lost) => Next { seq: lost.start, most: lost.len(), budget: 0 },
+            None if self.board.is_full() => Next { seq: at.next, most: 0, budget: 0 },
+            None => Next { seq: at.next, most: u32::MAX, budget },
+        }
+    }
+
+    fn next_probe(&self, at: Outstanding, more: bool) -> Next {
+        match self.board.last().filter(|_| !more || self.board.is_full()) {
+            Some(last) => {
+                let start = last.start.latest(last.end - at.mss.min(last.len()));
+                Next { seq: start, most: last.end - start, budget: u32::MAX }
+            }
+            None => Next { seq: at.next, most: u32::MAX, budget: at.mss },
+        }
+    }
+
+    /// Octets were sent, `next` being SND.NXT before that.
+    pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
+        let again = span.start.before(next);
+        if core::mem::take(&mut self.probe_due) {
+            self.probe = Some(Probe { end: span.end.latest(next), again });
+        }
+        if let Phase::Fast(prr) = &mut self.phase {
+            prr.on_sent(span.len());
+        }
+        if let Some(undo) = self.undo.as_mut().filter(|_| again) {
+            undo.stamp.get_or_insert(now.as_millis() as u32);
+            undo.unexplained += 1;
+        }
+        self.board.sent(span, next, now);
+    }
+
+    /// Everything that the peer does not have is to be sent again: its window was closed when it was sent.
+    pub(super) fn resend(&mut self) {
+        self.board.lose(|_| true, |_| true);
+    }
+
+    /// An acceptable ACK arrived.
+    pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
+        let before = self.board.pipe();
+        let duplicate = self.duplicate_report(news);
+        let delivered = self.take_in(news);
+        let rtt = self.rack.take_sample();
+        if duplicate.is_some() {
+            self.rack.got_twice(&mut self.path, news.at.una, news.at.next);
+        }
+        let probe_lost = self.judge_probe(news, duplicate);
+        self.undo_if_needless(news, duplicate, congestion);
+        let ends = self.is_active() && news.at.una.at_or_after(self.recover);
+        if ends {
+            self.end(congestion);
+        }
+        let acked = Acked {
+            bytes: news.acked,
+            in_flight: if matches!(self.phase, Phase::Timeout) { congestion.window() } else { before },
+            mss: news.at.mss,
+            una: news.at.una,
+            next: news.at.next,
+            now: news.now,
+            rtt,
+        };
+        let found = self.detect(news);
+        match &mut self.phase {
+            Phase::Open if found > 0 => self.begin_fast(news, before, delivered, congestion),
+            Phase::Open if probe_lost => congestion.on_loss(before.min(congestion.window()), news.at.mss),
+            Phase::Open | Phase::Timeout if news.acked > 0 && !ends => congestion.on_ack(&acked),
+            Phase::Open | Phase::Timeout => {}
+            Phase::Fast(prr) => {
+                let is_safe = news.acked > 0 && found == 0;
+                prr.on_ack(Told { delivered, pipe: self.board.pipe(), is_safe, mss: news.at.mss });
+            }
+        }
+        rtt
+    }
+
+    /// Notes what the ACK acknowledges and reports; octets of which we did not know.
+    fn take_in(&mut self, news: &News<'_>) -> u32 {
+        let Sack { board, rack, path, .. } = self;
+        let shortest = news.trips.shortest;
+        let mut arrived =
+            |segment: &super::scoreboard::Sent| rack.arrived(path, segment, news.now, news.echo, shortest);
+        let mut delivered = board.acknowledge(news.at.una, &mut arrived);
+        for span in news.sacks {
+            let sane = span.start.at_or_after(news.at.una) && span.start.before(span.end);
+            if sane && span.end.at_or_before(news.at.next) {
+                delivered += board.sack(*span, &mut arrived);
+            }
+        }
+        delivered
+    }
+
+    /// What the peer got twice, if the first block says so (RFC 2883 section 4).
+    fn duplicate_report(&self, news: &News<'_>) -> Option<Span> {
+        let first = *news.sacks.first()?;
+        let inside = news.sacks.get(1).is_some_and(|second| second.holds(first));
+        let old = first.end.at_or_before(news.at.una);
+        // Nobody can have got twice what was never acknowledged, nor what was long ago.
+        let recent = first.start.before(first.end) && (news.at.una - first.start) <= news.max_window.max(1);
+        (inside || (old && recent)).then_some(first)
+    }
+
+    /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2).
+    fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> bool {
+        let Some(probe) = self.probe.filter(|probe| news.at.una.at_or_after(probe.end)) else { return false };
+        if probe.again && duplicate.is_none() && news.acked > 0 {
+            self.probe = None;
+            return true;
+        }
+        self.probe = None;
+        false
+    }
+
+    /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
+    /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883).
+    fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) {
+        let Some(undo) = &mut self.undo else { return };
+        let Some(stamp) = undo.stamp else { return };
+        let first_sending = news.acked > 0 && news.echo.is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0);
+        if let Some(twice) = duplicate {
+            let segments = twice.len().div_ceil(news.at.mss.max(1)).max(1);
+            undo.unexplained = undo.unexplained.saturating_sub(segments);
+        }
+        let all_twice = duplicate.is_some() && undo.unexplained == 0;
+        // An ACK of what was sent after the recovery began tells nothing about it.
+        let about_it = first_sending && self.is_active();
+        let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return };
+        congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
+        self.board.find_again();
+        self.phase = Phase::Open;
+        self.undo = None;
+    }
+
+    /// Takes for lost what RACK finds; octets.
+    fn detect(&mut self, news: &News<'_>) -> u32 {
+        let window = self.reordering_window(news.at.mss, news.trips);
+        let (lost, wait) = self.rack.detect(&mut self.board, window, news.now);
+        self.reorder_deadline = wait.map(|wait| news.now + wait);
+        lost
+    }
+
+    fn reordering_window(&self, mss: u32, trips: RoundTrips) -> Duration {
+        self.path.window(trips, self.board.sacked() / mss.max(1), self.is_active())
+    }
+
+    fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
+        self.note_undo(congestion);
+        congestion.on_loss(in_flight.min(congestion.window()), news.at.mss);
+        let mut prr = Prr::begin(in_flight, congestion.window());
+        prr.on_ack(Told { delivered: delivered.max(1), pipe: self.board.pipe(), is_safe: false, mss: news.at.mss });
+        self.phase = Phase::Fast(prr);
+        self.recover = news.at.next;
+        self.probe = None;
+    }
+
+    fn note_undo(&mut self, congestion: &Congestion) {
+        self.undo = Some(Undo { prior: congestion.prior(), stamp: None, unexplained: 0 });
+    }
+
+    fn end(&mut self, congestion: &mut Congestion) {
+        self.phase = Phase::Open;
+        self.path.recovered();
+        congestion.on_repaired();
+    }
+
+    /// The retransmission timer expired.
+    pub(super) fn on_timeout(&mut self, at: Outstanding, trips: RoundTrips, now: Instant, congestion: &mut Congestion) {
+        let first = !matches!(self.phase, Phase::Timeout);
+        if first {
+            self.note_undo(congestion);
+        }
+        // RFC 2018 section 8: the peer may have forgotten what it reported.
+        if self.board.head_is_sacked() {
+            self.board.forget_sacks();
+        }
+        congestion.on_timeout(self.board.pipe().max(at.mss), at.mss, first);
+        let window = self.reordering_window(at.mss, trips);
+        self.rack.time_out(&mut self.board, window, now);
+        self.phase = Phase::Timeout;
+        self.recover = at.next;
+        self.reorder_deadline = None;
+        (self.probe, self.probe_due) = (None, false);
+    }
+
+    /// The reordering window of something has passed.
+    pub(super) fn on_reorder_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        let before = self.board.pipe();
+        let found = self.detect(news);
+        if found > 0 && !self.is_active() {
+            self.begin_fast(news, before, 0, congestion);
+        } else if let Phase::Fast(prr) = &mut self.phase {
+            prr.allow(news.at.mss);
+        }
+    }
+
+    /// The probe timer expired.
+    pub(super) fn on_probe_timeout(&mut self) {
+        self.probe_due = !self.board.is_empty();
+    }
+
+    /// When a reordering window ends, if one does.
+    pub(super) fn reorder_deadline(&self) -> Option<Instant> {
+        self.reorder_deadline
+    }
+
+    /// How long after a sending or an ACK a probe is due; `None`: none is (RFC 8985 section 7.2).
+    pub(super) fn probe_timeout(&self, at: Outstanding, smoothed: Duration) -> Option<Duration> {
+        let quiet = !self.is_active() && self.probe.is_none() && self.board.sacked() == 0 && !self.board.is_empty();
+        let alone = if at.next - at.una <= at.mss { PEERS_DELAYED_ACK } else { Duration::ZERO };
+        quiet.then(|| (2 * smoothed + alone).max(LEAST_PROBE_TIMEOUT))
+    }
+}

@@ -1,0 +1,411 @@
+//! Selective acknowledgments as they show in segments: what we report of what arrived (RFC 2018, RFC 2883), and what we
+//! make of the peer's reports (RACK and tail loss probes of RFC 8985, proportional rate reduction of RFC 9937, undoing
+//! what was needless by RFC 3522 and RFC 2883).
+
+mod common;
+
+use common::{Seg, Trace, ms, plain};
+use tcp_proto::TcpConfig;
+
+/// Segments of the traces without timestamps carry so many bytes.
+const SIZE: u32 = 1460;
+
+/// The number at which segment `n` begins (the first is 0).
+const fn at(n: u32) -> u32 {
+    1 + n * SIZE
+}
+
+fn with_sack() -> TcpConfig {
+    TcpConfig { sack: true, ..plain() }
+}
+
+impl Trace {
+    /// Established at 100 ms, after a round trip of that.
+    fn sacking() -> Trace {
+        let mut t = Trace::listen(with_sack());
+        t.peer("S 0:0 <mss 1460,sackOK>");
+        t.stack("SA 0:0 ack 1 <mss 1460,sackOK>");
+        t.quiet_until(100);
+        t.peer(". 1:1 ack 1");
+        t.accept();
+        t
+    }
+
+    /// The same with ten segments on their way, sent at 100 ms.
+    fn sending() -> Trace {
+        let mut t = Trace::sacking();
+        t.write(1_000_000);
+        t.sends(0..10);
+        t
+    }
+
+    /// The same with `count` segments that are all there is.
+    fn sending_only(count: u32) -> Trace {
+        let mut t = Trace::sacking();
+        t.write((count * SIZE) as usize);
+        for n in 0..count {
+            let flags = if n + 1 == count { "PA" } else { "." };
+            t.stack(&format!("{flags} {}:{} ack 1", at(n), at(n + 1)));
+        }
+        t
+    }
+
+    /// The stack sends exactly these segments of the stream now.
+    #[track_caller]
+    fn sends(&mut self, segments: std::ops::Range<u32>) {
+        for n in segments {
+            self.stack(&format!(". {}:{} ack 1", at(n), at(n + 1)));
+        }
+        self.quiet();
+    }
+
+    #[track_caller]
+    fn sends_at(&mut self, ms: u64, n: u32) {
+        self.stack_at(ms, &format!(". {}:{} ack 1", at(n), at(n + 1)));
+    }
+
+    /// The peer acknowledges everything before segment `n` and reports segments (from, to before).
+    fn acks(&mut self, n: u32, reported: &[(u32, u32)]) {
+        let sacks = reported.iter().map(|(first, end)| (at(*first), at(*end))).collect();
+        self.peer_seg(&Seg { sacks, ..Seg::parse(&format!(". 1:1 ack {}", at(n))) });
+    }
+
+    fn congestion(&mut self) -> (u32, Option<u32>) {
+        let info = self.connection().info();
+        (info.cwnd / SIZE, info.ssthresh.map(|threshold| threshold / SIZE))
+    }
+}
+
+// What we report.
+
+#[test]
+fn sack_is_agreed_on_only_when_both_sides_offer_it() {
+    for (ours, theirs, answer) in [
+        (true, "S 0:0 <mss 1460,sackOK>", "SA 0:0 ack 1 <mss 1460,sackOK>"),
+        (true, "S 0:0 <mss 1460>", "SA 0:0 ack 1 <mss 1460>"),
+        (false, "S 0:0 <mss 1460,sackOK>", "SA 0:0 ack 1 <mss 1460>"),
+    ] {
+        let mut t = Trace::listen(TcpConfig { sack: ours, ..plain() });
+        t.peer(theirs);
+        t.stack(answer);
+        t.peer(". 1:1 ack 1");
+        t.accept();
+        t.peer(". 11:21 ack 1");
+        let agreed = answer.contains("sackOK");
+        t.stack(if agreed { ". 1:1 ack 1 <sack 11:21>" } else { ". 1:1 ack 1" });
+    }
+    let mut t = Trace::connect(with_sack());
+    t.stack("S 0:0 <mss 1460,sackOK>");
+    t.peer("SA 0:0 ack 1 <mss 1460,sackOK>");
+    t.stack(". 1:1 ack 1");
+    t.peer(". 11:21 ack 1");
+    t.stack(". 1:1 ack 1 <sack 11:21>");
+}
+
+#[test]
+fn what_arrived_last_is_reported_first_and_nothing_once_the_gap_is_filled() {
+    let mut t = Trace::sacking();
+    t.peer(". 11:21 ack 1");
+    t.stack(". 1:1 ack 1 <sack 11:21>");
+    t.peer(". 31:41 ack 1");
+    t.stack(". 1:1 ack 1 <sack 31:41 11:21>");
+    t.peer(". 21:26 ack 1");
+    t.stack(". 1:1 ack 1 <sack 11:26 31:41>");
+    for n in 0..4 {
+        t.peer(&format!(". {}:{} ack 1", 51 + 20 * n, 61 + 20 * n));
+        let _ = t.take();
+    }
+    t.peer(". 26:31 ack 1");
+    t.stack(". 1:1 ack 1 <sack 11:41 111:121 91:101 71:81>");
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 41 <sack 111:121 91:101 71:81 51:61>");
+    t.peer(". 41:131 ack 1");
+    t.stack(". 1:1 ack 131");
+}
+
+#[test]
+fn with_timestamps_three_blocks_fit() {
+    let config = TcpConfig { timestamps: true, ..with_sack() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,sackOK,ts 1 0>", 65_535);
+    for n in 0..5 {
+        t.peer(&format!(". {}:{} ack 1 <ts 2 0>", 11 + 20 * n, 21 + 20 * n));
+        assert_eq!(t.take().expect("an ACK").sacks.len(), 3.min(n + 1));
+    }
+    // Data leave room for them.
+    t.write(10_000);
+    assert_eq!(t.take().expect("data").payload.len(), 1460 - 12 - 28);
+}
+
+#[test]
+fn what_arrived_twice_is_reported_once_and_first() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11 <sack 1:11>");
+    t.peer(". 31:41 ack 1");
+    t.stack(". 1:1 ack 11 <sack 31:41>");
+    t.peer(". 31:41 ack 1");
+    t.stack(". 1:1 ack 11 <sack 31:41 31:41>");
+    t.peer(". 51:61 ack 1");
+    t.stack(". 1:1 ack 11 <sack 51:61 31:41>");
+}
+
+// What we make of reports.
+
+/// Segment 0 is lost, and found to be.
+fn first_lost() -> Trace {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    for reported in 2..=3 {
+        t.acks(0, &[(1, reported)]);
+        t.sends(8 + reported..9 + reported);
+    }
+    t.acks(0, &[(1, 4)]);
+    t.sends(0..1);
+    t
+}
+
+#[test]
+fn after_three_reported_segments_only_what_is_missing_goes_again() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    // Segments 0 and 2 are lost.
+    t.acks(0, &[(1, 2)]);
+    t.sends(10..11);
+    t.acks(0, &[(1, 2), (3, 4)]);
+    t.sends(11..12);
+    t.acks(0, &[(1, 2), (3, 5)]);
+    t.sends(0..1);
+    assert_eq!(t.congestion(), (5, Some(5)));
+    // About half of what arrives lets as much go: the second hole first, then what is new.
+    t.acks(0, &[(1, 2), (3, 6)]);
+    t.quiet();
+    t.acks(0, &[(1, 2), (3, 7)]);
+    t.sends(2..3);
+    t.acks(0, &[(1, 2), (3, 8)]);
+    t.quiet();
+    t.acks(0, &[(1, 2), (3, 9)]);
+    t.quiet();
+    t.acks(0, &[(1, 2), (3, 10)]);
+    t.sends(12..13);
+}
+
+#[test]
+fn recovery_ends_when_everything_of_before_is_acknowledged() {
+    let mut t = first_lost();
+    t.quiet_until(300);
+    t.acks(12, &[]);
+    assert_eq!(t.congestion(), (5, Some(5)));
+    t.sends(12..17);
+    t.quiet_until(400);
+    t.acks(17, &[]);
+    t.sends(17..23);
+}
+
+#[test]
+fn a_segment_lost_again_is_found_without_a_timeout() {
+    let mut t = first_lost();
+    let mut new = Vec::new();
+    for reported in 5..=10 {
+        t.acks(0, &[(1, reported)]);
+        new.extend(std::iter::from_fn(|| t.take()).map(|seg| seg.seq));
+    }
+    assert!(new.iter().all(|seq| *seq >= at(12)), "{new:?}");
+    // What was sent after segment 0 was repeated arrives, and that does not.
+    t.quiet_until(300);
+    t.acks(0, &[(1, 13)]);
+    assert_eq!(t.take().map(|seg| seg.seq), Some(at(0)));
+}
+
+#[test]
+fn one_reported_segment_waits_a_quarter_of_a_round_trip_for_the_missing_one() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    t.acks(0, &[(1, 2)]);
+    t.sends(10..11);
+    // Sent at 100 ms; 100 ms of round trip and 25 ms of patience.
+    t.sends_at(225, 0);
+    assert_eq!(t.congestion(), (5, Some(5)));
+}
+
+#[test]
+fn a_segment_that_was_only_overtaken_is_not_sent_again() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    t.acks(0, &[(1, 2)]);
+    t.sends(10..11);
+    t.quiet_until(220);
+    t.acks(2, &[]);
+    assert_eq!(t.congestion().1, None);
+    t.sends(11..14);
+}
+
+#[test]
+fn a_path_that_reorders_is_given_time_whatever_was_reported() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    t.acks(0, &[(1, 2)]);
+    t.sends(10..11);
+    t.quiet_until(210);
+    t.acks(2, &[]);
+    t.sends(11..14);
+    for reported in 4..8 {
+        t.acks(2, &[(3, reported)]);
+        t.sends(10 + reported..11 + reported);
+    }
+    t.sends_at(235, 2);
+}
+
+#[test]
+fn the_loss_of_the_last_segments_is_found_by_a_probe_after_two_round_trips() {
+    let mut t = Trace::sending_only(3);
+    t.stack_at(300, &format!("PA {}:{} ack 1", at(2), at(3)));
+    // It tells of the two before it.
+    t.quiet_until(400);
+    t.acks(0, &[(2, 3)]);
+    t.sends(0..1);
+    t.quiet_until(500);
+    t.acks(1, &[(2, 3)]);
+    t.sends(1..2);
+    t.acks(3, &[]);
+    t.quiet();
+}
+
+#[test]
+fn a_single_segment_is_probed_for_later_because_its_ack_may_be_held_back() {
+    let config = TcpConfig { min_rto: ms(1000), ..with_sack() };
+    let mut t = Trace::listen(config);
+    t.peer("S 0:0 <mss 1460,sackOK>");
+    let _ = t.take();
+    t.quiet_until(100);
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(500, "PA 1:101 ack 1");
+}
+
+#[test]
+fn a_probe_sends_new_data_if_there_are_any_and_the_timeout_follows() {
+    let mut t = Trace::sending();
+    t.sends_at(300, 10);
+    t.sends_at(600, 0);
+}
+
+#[test]
+fn a_probe_that_repaired_the_only_loss_is_a_loss() {
+    let mut t = Trace::sending_only(2);
+    t.stack_at(300, &format!("PA {}:{} ack 1", at(1), at(2)));
+    t.quiet_until(400);
+    t.acks(2, &[]);
+    assert_eq!(t.congestion().1, Some(2));
+}
+
+#[test]
+fn a_probe_of_what_had_arrived_is_no_loss() {
+    let mut t = Trace::sending_only(2);
+    t.stack_at(300, &format!("PA {}:{} ack 1", at(1), at(2)));
+    t.quiet_until(310);
+    t.acks(1, &[(1, 2)]);
+    t.acks(2, &[(1, 2)]);
+    assert_eq!(t.congestion().1, None);
+}
+
+#[test]
+fn after_a_timeout_what_the_peer_reported_is_not_sent_again() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    t.acks(0, &[(5, 8)]);
+    while t.take().is_some() {}
+    while t.clock() < 3_000 {
+        t.jump("the timeout");
+        while let Some(seg) = t.take() {
+            assert!(seg.seq < at(5) || seg.seq >= at(8), "segment at {} was reported", seg.seq);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_forgets_what_it_reported_gets_it_again() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    t.acks(0, &[(1, 4)]);
+    while t.take().is_some() {}
+    // It acknowledges up to what it had reported, but not that.
+    t.quiet_until(300);
+    t.acks(1, &[]);
+    while t.take().is_some() {}
+    let mut again = Vec::new();
+    while again.len() < 3 {
+        t.jump("the timeout");
+        assert!(t.clock() < 10_000, "{again:?}");
+        while let Some(seg) = t.take() {
+            if (at(1)..at(4)).contains(&seg.seq) {
+                again.push(seg.seq);
+                t.peer_more(&Seg::parse(&format!(". 1:1 ack {}", seg.seq + SIZE)));
+            }
+        }
+    }
+    assert_eq!(again, [at(1), at(2), at(3)]);
+}
+
+#[test]
+fn reports_of_what_was_never_sent_or_is_acknowledged_change_nothing() {
+    let mut t = Trace::sending();
+    t.quiet_until(150);
+    for block in [(at(12), at(20)), (at(5), at(4)), (at(3), at(40)), (at(4), at(4))] {
+        t.peer_seg(&Seg { sacks: vec![block; 3], ..Seg::parse(". 1:1 ack 1") });
+        t.quiet();
+    }
+    assert_eq!(t.congestion().1, None);
+}
+
+fn with_timestamps() -> Trace {
+    let config = TcpConfig { timestamps: true, min_rto: ms(200), ..with_sack() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,sackOK,ts 1 0>", 65_535);
+    t.write(1_000_000);
+    for _ in 0..10 {
+        assert!(t.take().is_some());
+    }
+    t.quiet();
+    t
+}
+
+/// Our clock when the trace was at `ms`.
+fn clock_at(t: &Trace, ms: u64) -> u32 {
+    (t.now.as_millis() - t.clock() + ms) as u32
+}
+
+#[test]
+fn a_needless_timeout_is_undone_by_the_timestamp_of_the_first_sending() {
+    for (echo, undone) in [(0, true), (201, false)] {
+        let mut t = with_timestamps();
+        while t.connection().info().ssthresh.is_none() {
+            t.jump("the timeout");
+            while t.take().is_some() {}
+        }
+        let clock = t.clock() + 1;
+        t.quiet_until(clock);
+        let echo = clock_at(&t, if echo == 0 { 0 } else { clock - 1 });
+        t.peer(&format!(". 1:1 ack 1449 <ts 2 {echo}>"));
+        let info = t.connection().info();
+        assert_eq!(info.ssthresh.is_none(), undone, "echo {echo}");
+        let sent = std::iter::from_fn(|| t.take()).map(|seg| seg.seq).collect::<Vec<_>>();
+        let repeated = sent.iter().any(|seq| *seq < 1 + 10 * 1448);
+        assert_eq!(repeated, !undone, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
+    let mut t = first_lost();
+    assert_eq!(t.congestion(), (5, Some(5)));
+    // The first sending was only late; its repetition arrives too.
+    t.quiet_until(210);
+    t.acks(12, &[]);
+    while t.take().is_some() {}
+    t.quiet_until(300);
+    t.acks(12, &[(0, 1)]);
+    assert_eq!(t.congestion().1, None);
+}
