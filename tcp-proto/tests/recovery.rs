@@ -263,7 +263,9 @@ fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
 
 #[test]
 fn a_second_timeout_of_the_same_data_does_not_halve_the_threshold_again() {
-    let mut t = Trace::sending();
+    let mut t = Trace::established(TcpConfig { retries1: 5, ..plain() });
+    t.write(1_000_000);
+    t.sends(0..10);
     t.sends_at(200, 0);
     t.sends_at(600, 0);
     t.sends_at(1400, 0);

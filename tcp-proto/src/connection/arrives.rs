@@ -134,10 +134,12 @@ impl Connection {
     /// section 4 tells why it ends nothing else); the number must be one that we sent (RFC 5927).
     pub(crate) fn icmp_arrives(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
         let ours = error.seq.at_or_after(self.send.una) && error.seq.before(self.send.next);
-        if ours && error.hard && self.state == State::SYN_SENT {
-            self.end(cx, Cause::Abort, CloseReason::Refused);
-        } else {
-            cx.drop(DropReason::IrrelevantIcmp);
+        match error.mtu {
+            Some(mtu) if ours && self.state.is_synchronized() => self.packet_was_too_big(cx, mtu),
+            None if ours && error.hard && self.state == State::SYN_SENT => {
+                self.end(cx, Cause::Abort, CloseReason::Refused);
+            }
+            _ => cx.drop(DropReason::IrrelevantIcmp),
         }
     }
 

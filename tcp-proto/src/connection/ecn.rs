@@ -4,7 +4,6 @@
 use tcp_common::State;
 
 use super::Connection;
-use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::wire::{Flags, Segment};
 
@@ -17,8 +16,6 @@ pub(super) struct Ecn {
     marked: bool,
     /// Whether the peer is to be told that we slowed down.
     pub(super) reduction_due: bool,
-    /// SND.NXT when we slowed down last: until it is acknowledged, ECE is about what was sent before.
-    reduced: Option<SeqNum>,
 }
 
 impl Ecn {
@@ -48,20 +45,23 @@ impl Connection {
         if segment.ce && !segment.payload.is_empty() {
             self.ecn.marked = true;
         }
-        // Taken once it has passed: numbers come again.
-        let _ = self.ecn.reduced.take_if(|reduced| self.send.una.at_or_after(*reduced));
-        if segment.flags.has(Flags::ECE) && self.ecn.reduced.is_none() && !self.is_recovering() {
+        if segment.flags.has(Flags::ECE) && !self.is_recovering() {
             self.slow_down(cx);
         }
     }
 
-    /// As for a loss, without one (section 6.1.2).
+    /// As for a loss, without one (section 6.1.2), once per window.
     fn slow_down(&mut self, cx: &Context<'_>) {
         let at = self.outstanding(cx);
         let Some(flow) = &mut self.flow else { return };
+        // Taken once it has passed: numbers come again.
+        let _ = flow.reduced.take_if(|reduced| at.una.at_or_after(*reduced));
+        if flow.reduced.is_some() {
+            return;
+        }
         let in_flight = (at.next - at.una).min(flow.congestion.window());
         flow.congestion.on_loss(in_flight, at.mss);
         self.ecn.reduction_due = true;
-        self.ecn.reduced = Some(at.next);
+        flow.reduced = Some(at.next);
     }
 }

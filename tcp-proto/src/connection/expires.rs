@@ -58,6 +58,7 @@ impl Connection {
             cx.event(Event::Retransmitting(cx.id));
         }
         self.flow_timed_out(cx);
+        self.suspect_path(cx);
         self.rtt.back_off();
     }
 

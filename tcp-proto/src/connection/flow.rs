@@ -21,6 +21,11 @@ pub(super) struct Flow {
     pub(super) recovery: Recovery,
     /// What the retransmission timer waits for.
     pub(super) purpose: Purpose,
+    /// The largest segment that was acknowledged since the path's MTU changed, bytes of payload.
+    largest_acked: u32,
+    /// SND.NXT when a mark of the network slowed us down last: until it is acknowledged, the peer's word of marks is
+    /// about what was sent before.
+    pub(super) reduced: Option<SeqNum>,
 }
 
 /// What outlives a flow.
@@ -73,7 +78,13 @@ impl Connection {
         let path = self.sack_agreed.then_some(memory.path);
         let flow = self.flow.get_or_insert_with(|| {
             let congestion = Congestion::new(algorithm, mss, memory.threshold());
-            Box::new(Flow { congestion, recovery: Recovery::new(next, path), purpose: Purpose::Timeout })
+            Box::new(Flow {
+                congestion,
+                recovery: Recovery::new(next, path),
+                purpose: Purpose::Timeout,
+                largest_acked: 0,
+                reduced: None,
+            })
         });
         flow.recovery.on_sent(span, next, cx.now);
     }
@@ -85,6 +96,19 @@ impl Connection {
         }
     }
 
+    /// The path does not carry segments of more than `size` bytes: those under way are sent again as smaller ones.
+    pub(super) fn resend_larger_than(&mut self, size: u32) {
+        if let Some(flow) = &mut self.flow {
+            flow.recovery.resend_larger_than(size, self.send.una);
+            flow.largest_acked = 0;
+        }
+    }
+
+    /// The largest segment that was acknowledged of late, bytes of payload; 0: none was.
+    pub(super) fn largest_acked(&self) -> u32 {
+        self.flow.as_ref().map_or(0, |flow| flow.largest_acked)
+    }
+
     /// An acceptable ACK arrived, which newly acknowledges `acked` octets or is a duplicate or neither.
     pub(super) fn flow_acked(&mut self, cx: &Context<'_>, segment: &Segment<'_>, acked: u32, is_duplicate: bool) {
         let sacks = if self.sack_agreed { segment.options.sacks } else { Default::default() };
@@ -92,6 +116,7 @@ impl Connection {
         let news = News { acked, is_duplicate, sacks: sacks.as_slice(), echo, ..self.no_news(cx) };
         let Some(flow) = &mut self.flow else { return };
         let window = flow.congestion.window();
+        flow.largest_acked = flow.largest_acked.max(flow.recovery.largest_acked(&news));
         if let Some(rtt) = flow.recovery.on_ack(&news, &mut flow.congestion) {
             self.rtt.note_shortest(rtt, cx.now);
         }

@@ -7,6 +7,7 @@ mod ecn;
 mod expires;
 mod flow;
 pub(crate) mod output;
+mod path;
 mod receiver;
 mod sender;
 mod synchronized;
@@ -31,6 +32,7 @@ use crate::wire::Options;
 
 use ecn::Ecn;
 use flow::{Flow, Memory};
+use path::PathMtu;
 use receiver::Receiver;
 use sender::Sender;
 
@@ -89,6 +91,7 @@ pub(crate) struct Connection {
     /// Whether both sides understand selective acknowledgments.
     sack_agreed: bool,
     ecn: Ecn,
+    path: PathMtu,
     /// Repetitions of what the establish or retransmit timer repeats, since the peer last got on.
     retries: u8,
     /// Probes of window or idleness since the peer last answered.
@@ -130,6 +133,7 @@ impl Connection {
             memory: Memory::default(),
             sack_agreed: false,
             ecn: Ecn::default(),
+            path: PathMtu::default(),
             retries: 0,
             probes: 0,
             probe_due: None,
@@ -259,7 +263,7 @@ impl Connection {
 
     /// Largest payload of a segment: what the peer takes and the link carries, less our options (MUST-16).
     fn segment_size(&self, cx: &Context<'_>) -> u16 {
-        let link = cx.shared.config.mtu - self.headers();
+        let link = self.path_mtu(cx.shared.config.mtu, cx.now) - self.headers();
         self.send.peer_mss.min(link) - self.option_length()
     }
 
@@ -314,7 +318,7 @@ impl Connection {
 
     /// The row of `xtcp conns`.
     pub(crate) fn info(&self, now: Instant, mtu: u16) -> ConnectionInfo {
-        let mss = self.send.peer_mss.min(mtu - self.headers()) - self.option_length();
+        let mss = self.send.peer_mss.min(self.path_mtu(mtu, now) - self.headers()) - self.option_length();
         ConnectionInfo {
             key: self.key,
             state: self.state,

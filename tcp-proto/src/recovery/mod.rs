@@ -135,6 +135,23 @@ impl Recovery {
         }
     }
 
+    /// Segments of more than `size` bytes are lost: the path does not carry them.
+    pub(crate) fn resend_larger_than(&mut self, size: u32, una: SeqNum) {
+        match self {
+            Recovery::NewReno(newreno) => newreno.resend_from(una),
+            Recovery::Sack(sack) => sack.resend_larger_than(size),
+        }
+    }
+
+    /// The largest segment that an ACK newly acknowledges, bytes: at least so much of the path is known.
+    pub(crate) fn largest_acked(&self, news: &News<'_>) -> u32 {
+        match self {
+            // Which segments they were is not remembered: one at least had its share.
+            Recovery::NewReno(_) => news.acked.min(news.at.mss),
+            Recovery::Sack(sack) => sack.largest_acked(news.at.una),
+        }
+    }
+
     /// An acceptable ACK arrived; the round trip that it measured, if it did.
     pub(crate) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
         match self {

@@ -135,6 +135,16 @@ impl Sack {
         self.board.lose(|_| true, |_| true);
     }
 
+    /// Segments of more than `size` bytes are lost: the path does not carry them.
+    pub(super) fn resend_larger_than(&mut self, size: u32) {
+        self.board.lose(|segment| segment.span.len() > size, |_| true);
+    }
+
+    /// The largest segment before `una`, bytes.
+    pub(super) fn largest_acked(&self, una: SeqNum) -> u32 {
+        self.board.before(una).map(|segment| segment.span.len()).max().unwrap_or(0)
+    }
+
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let before = self.board.pipe();

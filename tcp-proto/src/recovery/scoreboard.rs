@@ -187,6 +187,11 @@ impl Scoreboard {
         Some(lost.fold(first, |all, next| Span { end: next.span.end, ..all }))
     }
 
+    /// The segments that end before `una`, or there.
+    pub(super) fn before(&self, una: SeqNum) -> impl Iterator<Item = &Sent> {
+        self.segments.iter().take_while(move |segment| segment.span.end.at_or_before(una))
+    }
+
     /// The last segment, unless the peer has it.
     pub(super) fn last(&self) -> Option<Span> {
         self.segments.back().filter(|segment| !segment.is_sacked()).map(|segment| segment.span)

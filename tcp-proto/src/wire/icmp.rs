@@ -1,5 +1,5 @@
 //! ICMP errors about our own segments (RFC 792, RFC 4443, RFC 5927): the quoted 4-tuple and sequence
-//! number, and whether the error is a hard one. Leaves out: path MTU discovery.
+//! number, whether the error is a hard one, and the MTU of RFC 1191 and RFC 8201.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,6 +17,8 @@ pub(crate) struct IcmpError {
     pub(crate) seq: SeqNum,
     /// Whether the error says that nobody will ever answer (protocol, port unreachable, prohibited).
     pub(crate) hard: bool,
+    /// What the next link carries, bytes, if the error says that our packet was too big; 0: it does not say.
+    pub(crate) mtu: Option<u16>,
 }
 
 const ICMP_HEADER: usize = 8;
@@ -29,29 +31,31 @@ pub(crate) fn parse(message: &[u8], is_v4: bool) -> Option<IcmpError> {
     if is_v4 {
         let hard = matches!((kind, code), (3, 2 | 3));
         let is_error = matches!(kind, 3 | 11 | 12);
-        is_error.then(|| quoted_v4(quoted, hard))?
+        let mtu = be16(message, 6).filter(|_| (kind, code) == (3, 4));
+        is_error.then(|| quoted_v4(quoted)).flatten().map(|error| IcmpError { hard, mtu, ..error })
     } else {
         let hard = matches!((kind, code), (1, 1 | 4));
-        let is_error = matches!(kind, 1 | 3 | 4);
-        is_error.then(|| quoted_v6(quoted, hard))?
+        let is_error = matches!(kind, 1..=4);
+        let mtu = be32(message, 4).filter(|_| kind == 2).map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
+        is_error.then(|| quoted_v6(quoted)).flatten().map(|error| IcmpError { hard, mtu, ..error })
     }
 }
 
-fn quoted_v4(packet: &[u8], hard: bool) -> Option<IcmpError> {
+fn quoted_v4(packet: &[u8]) -> Option<IcmpError> {
     let header_length = usize::from(*packet.first()? & 0xf) * 4;
     let address = |at: usize| Some(IpAddr::from(Ipv4Addr::from(be32(packet, at)?)));
     let is_tcp = *packet.get(9)? == 6 && header_length >= 20;
-    is_tcp.then(|| error(address(12)?, address(16)?, packet.get(header_length..)?, hard))?
+    is_tcp.then(|| error(address(12)?, address(16)?, packet.get(header_length..)?))?
 }
 
-fn quoted_v6(packet: &[u8], hard: bool) -> Option<IcmpError> {
+fn quoted_v6(packet: &[u8]) -> Option<IcmpError> {
     let address = |at: usize| Some(IpAddr::from(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?)));
     let is_tcp = *packet.get(6)? == 6;
-    is_tcp.then(|| error(address(8)?, address(24)?, packet.get(40..)?, hard))?
+    is_tcp.then(|| error(address(8)?, address(24)?, packet.get(40..)?))?
 }
 
-fn error(source: IpAddr, destination: IpAddr, tcp: &[u8], hard: bool) -> Option<IcmpError> {
+fn error(source: IpAddr, destination: IpAddr, tcp: &[u8]) -> Option<IcmpError> {
     let local = SocketAddr::new(source, be16(tcp, 0)?);
     let remote = SocketAddr::new(destination, be16(tcp, 2)?);
-    Some(IcmpError { key: ConnectionKey::new(local, remote), seq: SeqNum(be32(tcp, 4)?), hard })
+    Some(IcmpError { key: ConnectionKey::new(local, remote), seq: SeqNum(be32(tcp, 4)?), hard: false, mtu: None })
 }

@@ -258,6 +258,21 @@ fn set_class(frame: &mut [u8], class: u8) {
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// The ICMP error "fragmentation needed" about a frame, from a router (RFC 792, RFC 1191).
+fn too_big_frame(about: &[u8], mtu: u16) -> Vec<u8> {
+    let mut icmp = vec![3, 4, 0, 0, 0, 0];
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(&about[14..14 + 28]);
+    let sum = !ones_complement(&[&icmp]);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let total = (20 + icmp.len() as u16).to_be_bytes();
+    let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 1, 0, 0, 10, 9, 9, 9];
+    ip.extend(&about[26..30]);
+    let sum = !ones_complement(&[&ip]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&OUR_MAC[..], &PEER_MAC, &[8, 0], &ip, &icmp].concat()
+}
+
 /// Reads a frame that the stack sent; checks its checksums and addresses.
 pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
     assert_eq!(&frame[..14], &[&PEER_MAC[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
@@ -453,6 +468,15 @@ impl Trace {
         self.quiet();
         self.next_is_marked = true;
         self.peer_more(&Seg::parse(text));
+    }
+
+    /// A router on the path says that the segment whose payload begins at `seq` was too big (RFC 1191): its next link
+    /// carries `mtu` bytes.
+    pub fn too_big(&mut self, seq: u32, mtu: u16) {
+        let seg = Seg { seq: seq.wrapping_add(self.our_isn), ..Seg::parse(". 0:0 ack 0") };
+        let frame = too_big_frame(&frame(self.local, self.remote, &seg), mtu);
+        self.stack.handle_frame(self.now, &frame);
+        self.drain();
     }
 
     /// The next segment as text, and whether routers may mark it: ECT(0).

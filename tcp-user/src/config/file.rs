@@ -125,11 +125,11 @@ pub struct TcpTable {
     pub window_scale: Option<bool>,
     /// Whether timestamps are offered and accepted. Default true.
     pub timestamps: Option<bool>,
-    /// Whether selective acknowledgements are offered and accepted. Default true. Without effect yet: false.
+    /// Whether selective acknowledgements are offered and accepted. Default true.
     pub sack: Option<bool>,
-    /// Whether explicit congestion notification is offered and accepted. Default true. Without effect yet: false.
+    /// Whether explicit congestion notification is offered and accepted. Default true.
     pub ecn: Option<bool>,
-    /// Congestion control. Default `cubic`. Without effect yet: `reno`.
+    /// Congestion control: `cubic` (with HyStart++) or `reno`. Default `cubic`.
     pub congestion: Option<Congestion>,
     /// Largest receive buffer, 4 KiB to 1 GiB; memory is taken only as needed. Default 1 MiB.
     pub recv_buffer: Option<ByteSize<4096, { 1 << 30 }>>,

@@ -295,7 +295,7 @@ fn overlay_features(mut config: TcpConfig, table: &TcpTable) -> TcpConfig {
     overlay!(config, table, value => value.to();
         syn_retries synack_retries retries1 retries2 orphan_retries keepalive_probes backlog syn_backlog
         recv_buffer send_buffer ttl dscp);
-    overlay!(config, table, value => value; keepalive time_wait_reuse nodelay window_scale timestamps);
+    overlay!(config, table, value => value; keepalive time_wait_reuse nodelay window_scale timestamps sack ecn);
     overlay!(config, table, value => Some(value.to()); mss);
     if let Some(answer) = table.no_connection {
         config.reset_unknown = answer == NoConnection::Reset;
@@ -304,6 +304,12 @@ fn overlay_features(mut config: TcpConfig, table: &TcpTable) -> TcpConfig {
         config.rtt_estimator = match estimator {
             RttEstimator::Rfc6298 => tcp_proto::RttEstimator::Rfc6298,
             RttEstimator::Rfc793 => tcp_proto::RttEstimator::Rfc793,
+        };
+    }
+    if let Some(algorithm) = table.congestion {
+        config.congestion = match algorithm {
+            Congestion::Cubic => tcp_proto::CongestionAlgorithm::Cubic,
+            Congestion::Reno => tcp_proto::CongestionAlgorithm::Reno,
         };
     }
     config
@@ -354,15 +360,6 @@ fn tcp_warnings(place: &str, table: &TcpTable, warnings: &mut Vec<String>) {
     let mut without_effect = |key: &str, instead: &str| {
         warnings.push(format!("{place}: `{key}` has no effect yet: {instead}"));
     };
-    if table.sack == Some(true) {
-        without_effect("sack", "selective acknowledgements are off");
-    }
-    if table.ecn == Some(true) {
-        without_effect("ecn", "explicit congestion notification is off");
-    }
-    if table.congestion == Some(Congestion::Cubic) {
-        without_effect("congestion", "it is reno");
-    }
     if matches!(table.syn_cookies, Some(SynCookies::Auto | SynCookies::Always)) {
         without_effect("syn_cookies", "no cookies are sent");
     }

@@ -54,10 +54,10 @@ fn keys_without_effect_yet_warn_only_when_they_ask_for_something_that_is_missing
     for key in ["`metrics`", "`xdp_tx`", "`proxy_protocol`", "`balance`"] {
         assert!(warnings.contains(key), "{key} in {warnings}");
     }
-    let present = "[tcp]\nsack = false\necn = false\ncongestion = \"reno\"\nsyn_cookies = \"never\"\n";
+    let present = "[tcp]\nsyn_cookies = \"never\"\n";
     assert_eq!(config(present).unwrap().warnings, Vec::<String>::new());
-    let missing = "[tcp]\nsack = true\necn = true\ncongestion = \"cubic\"\nsyn_cookies = \"auto\"\n";
-    assert_eq!(config(missing).unwrap().warnings.len(), 4);
+    let missing = "[tcp]\nsyn_cookies = \"auto\"\n";
+    assert_eq!(config(missing).unwrap().warnings.len(), 1);
 }
 
 #[test]
@@ -116,6 +116,9 @@ fn every_tcp_key_reaches_the_stack() {
         mss = 1000
         window_scale = false
         timestamps = false
+        sack = false
+        ecn = false
+        congestion = "reno"
         recv_buffer = "64KiB"
         send_buffer = 8192
         ttl = 21
@@ -152,6 +155,9 @@ fn every_tcp_key_reaches_the_stack() {
         mss: Some(1000),
         window_scale: false,
         timestamps: false,
+        sack: false,
+        ecn: false,
+        congestion: tcp_proto::CongestionAlgorithm::Reno,
         reset_unknown: false,
         recv_buffer: 65_536,
         send_buffer: 8192,
