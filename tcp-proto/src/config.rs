@@ -68,6 +68,8 @@ pub struct TcpConfig {
     pub congestion: CongestionAlgorithm,
     /// Whether a segment without connection draws a reset (else silence) at this listener.
     pub reset_unknown: bool,
+    /// Whether buffers start small and grow with what the connection moves, up to `recv_buffer` and `send_buffer`.
+    pub autotune: bool,
     /// Largest receive buffer, bytes: the most we announce as window.
     pub recv_buffer: u32,
     /// Largest send buffer, bytes.
@@ -144,6 +146,7 @@ impl Default for TcpConfig {
             ecn: true,
             congestion: CongestionAlgorithm::default(),
             reset_unknown: true,
+            autotune: true,
             recv_buffer: 1 << 20,
             send_buffer: 1 << 20,
             ttl: 64,

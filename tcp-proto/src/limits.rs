@@ -9,14 +9,17 @@ use crate::time::Instant;
 pub(crate) const MAX_REPLIES: usize = 256;
 /// Ranges of out-of-order data a connection keeps, at most.
 pub(crate) const MAX_GAPS: usize = 64;
+/// What a connection's receive and send buffers may hold before it has moved anything, bytes each, where they tune
+/// themselves.
+pub(crate) const INITIAL_BUFFER: u32 = 1 << 16;
 /// Segments that a connection has outstanding, at most.
 pub(crate) const MAX_SENT_SEGMENTS: usize = 8192;
 /// Bytes that rounding the window up to its scale may let in beyond the receive buffer, at most.
 pub(crate) const WINDOW_SLACK: u32 = 1 << 14;
 /// Duplicate ACKs owed at once, at most.
 pub(crate) const MAX_DUPLICATE_ACKS: u8 = 64;
-/// Challenge and out-of-window ACKs a connection sends, at most one per this time (RFC 5961 section 7).
-pub(crate) const CONNECTION_ACK_INTERVAL: Duration = Duration::from_millis(500);
+/// Challenge and out-of-window ACKs a connection sends, at most one per so many ms (RFC 5961 section 7).
+pub(crate) const CONNECTION_ACK_INTERVAL_MS: u32 = 500;
 /// Challenge ACKs of all connections together, per second; the limit of each second is drawn between
 /// half of it and one and a half, so that nobody can count on it (RFC 5961 section 7, CVE-2016-5696).
 pub(crate) const CHALLENGE_ACKS_PER_SECOND: u32 = 1000;

@@ -22,7 +22,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
 use crate::config::TcpConfig;
-use crate::limits::CONNECTION_ACK_INTERVAL;
+use crate::limits::CONNECTION_ACK_INTERVAL_MS;
 use crate::rtt::Rtt;
 use crate::seq::SeqNum;
 use crate::shared::Context;
@@ -32,6 +32,7 @@ use crate::wire::Options;
 
 use ecn::Ecn;
 use flow::{Flow, Memory};
+use output::clock;
 use path::PathMtu;
 use receiver::Receiver;
 use sender::Sender;
@@ -101,8 +102,8 @@ pub(crate) struct Connection {
     /// Whether the application closed in SYN_RCVD: the close follows once our SYN is acknowledged.
     close_waits: bool,
     counters: Counters,
-    /// When the next challenge or out-of-window ACK may leave.
-    next_challenge: Instant,
+    /// When a challenge or out-of-window ACK left last, ms of our clock.
+    last_challenge: u32,
     created: Instant,
     since: Instant,
 }
@@ -140,7 +141,7 @@ impl Connection {
             nodelay: config.nodelay,
             close_waits: false,
             counters: Counters::default(),
-            next_challenge: now,
+            last_challenge: clock(now).wrapping_sub(CONNECTION_ACK_INTERVAL_MS),
             created: now,
             since: now,
             config,
@@ -284,17 +285,21 @@ impl Connection {
 
     /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.
     fn may_challenge(&mut self, cx: &mut Context<'_>) -> bool {
-        cx.now >= self.next_challenge && cx.may_challenge() && self.may_answer(cx)
+        self.answers_again(cx) && cx.may_challenge() && self.may_answer(cx)
     }
 
     /// Whether an out-of-window ACK may leave now; takes it if so. The limit is this connection's own: others'
     /// segments must not keep it from answering keep-alive probes.
     fn may_answer(&mut self, cx: &Context<'_>) -> bool {
-        if cx.now < self.next_challenge {
-            return false;
+        let may = self.answers_again(cx);
+        if may {
+            self.last_challenge = clock(cx.now);
         }
-        self.next_challenge = cx.now + CONNECTION_ACK_INTERVAL;
-        true
+        may
+    }
+
+    fn answers_again(&self, cx: &Context<'_>) -> bool {
+        clock(cx.now).wrapping_sub(self.last_challenge) >= CONNECTION_ACK_INTERVAL_MS
     }
 
     /// The connection table's entry.

@@ -43,7 +43,7 @@ impl Piece {
 }
 
 /// TSval: milliseconds of the clock that every connection and the XDP program share.
-fn clock(now: Instant) -> u32 {
+pub(super) fn clock(now: Instant) -> u32 {
     now.as_millis() as u32
 }
 

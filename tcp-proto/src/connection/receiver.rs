@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use crate::buffer::{NoRoom, Pool, ReceiveBuffer};
 use crate::config::TcpConfig;
-use crate::limits::{MAX_DUPLICATE_ACKS, WINDOW_SLACK};
+use crate::limits::{INITIAL_BUFFER, MAX_DUPLICATE_ACKS, WINDOW_SLACK};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
 use crate::wire::SackBlocks;
@@ -46,8 +46,10 @@ pub(super) struct Receiver {
     pub(super) next: SeqNum,
     /// RCV.NXT + RCV.WND: the right edge we offered, which never moves left (SHLD-14).
     edge: SeqNum,
-    /// Largest receive buffer, bytes.
+    /// Size of the receive buffer, bytes.
     capacity: u32,
+    /// Where the round ends after which the buffer may grow.
+    round_end: SeqNum,
     /// Shift of the windows we send.
     scale: u8,
     /// Whether both sides offered window scaling.
@@ -72,7 +74,8 @@ impl Receiver {
             irs: SeqNum(0),
             next: SeqNum(0),
             edge: SeqNum(0),
-            capacity: config.recv_buffer.min(MAX_WINDOW),
+            capacity: initial_capacity(config),
+            round_end: SeqNum(0),
             scale: scale_for(config.recv_buffer),
             scaling: false,
             fin: None,
@@ -92,6 +95,7 @@ impl Receiver {
         self.next = irs + 1;
         self.edge = self.next + offered;
         self.last_ack = self.next;
+        self.round_end = self.next + self.capacity;
     }
 
     /// The shift we offer in our SYN.
@@ -220,6 +224,19 @@ impl Receiver {
         self.owed.duplicates = (self.owed.duplicates + 1).min(MAX_DUPLICATE_ACKS);
     }
 
+    /// The application read: a buffer that a whole window went through while hardly anything stayed in it may be what
+    /// limits the rate. It doubles, up to `most` bytes.
+    pub(super) fn tune(&mut self, most: u32) {
+        if self.next.before(self.round_end) {
+            return;
+        }
+        let most = most.min(if self.scaling { MAX_WINDOW } else { u16::MAX.into() });
+        if self.readable() as u32 <= self.capacity / 4 && self.capacity < most {
+            self.capacity = self.capacity.saturating_mul(2).min(most);
+        }
+        self.round_end = self.next + self.capacity;
+    }
+
     /// The last right edge that can be honoured.
     fn limit(&self) -> SeqNum {
         self.next + (self.capacity + WINDOW_SLACK).saturating_sub(self.readable() as u32)
@@ -262,6 +279,11 @@ impl Receiver {
     }
 }
 
+fn initial_capacity(config: &TcpConfig) -> u32 {
+    let most = if config.autotune { INITIAL_BUFFER } else { MAX_WINDOW };
+    config.recv_buffer.min(most)
+}
+
 /// The smallest shift that lets 16 bits reach `capacity` (RFC 7323 section 2.3).
 fn scale_for(capacity: u32) -> u8 {
     (0..14).find(|shift| capacity >> shift <= u16::MAX.into()).unwrap_or(14)
@@ -272,7 +294,7 @@ mod tests {
     use super::*;
 
     fn receiver(capacity: u32) -> Receiver {
-        let mut receiver = Receiver::new(&TcpConfig { recv_buffer: capacity, ..TcpConfig::default() });
+        let mut receiver = Receiver::new(&TcpConfig { recv_buffer: capacity, autotune: false, ..TcpConfig::default() });
         receiver.start(SeqNum(u32::MAX - 500));
         receiver
     }
@@ -300,6 +322,27 @@ mod tests {
             let offered = receiver.next + (u32::from(field) << receiver.scale);
             assert!(offered.at_or_after(edge), "step {step}");
             edge = offered;
+        }
+    }
+
+    #[test]
+    fn the_buffer_grows_for_a_reader_who_keeps_up_and_for_nobody_else() {
+        let config = TcpConfig { recv_buffer: 1 << 20, ..TcpConfig::default() };
+        for (keeps_up, grown) in [(true, 1 << 20), (false, INITIAL_BUFFER)] {
+            let mut pool = Pool::new(1 << 24);
+            let mut receiver = Receiver::new(&config);
+            receiver.scale_agreed(true);
+            receiver.start(SeqNum(7));
+            for _ in 0..4_000 {
+                receiver.advertise(1000);
+                let fits = receiver.window().min(1000) as usize;
+                receiver.insert(&mut pool, receiver.next, &[0; 1000][..fits]).unwrap();
+                let spare = if keeps_up { 0 } else { receiver.capacity as usize / 2 };
+                let read = receiver.readable().saturating_sub(spare);
+                receiver.read(&mut pool, &mut alloc::vec![0; read]);
+                receiver.tune(1 << 20);
+            }
+            assert_eq!(receiver.capacity, grown, "keeps up: {keeps_up}");
         }
     }
 

@@ -296,7 +296,7 @@ impl Connection {
     /// The writer is told once a good part of the buffer is free again, unless there is no memory for it.
     fn tell_writer(&mut self, cx: &mut Context<'_>) {
         let waits = self.held && self.send.writer_waits == WriterWaits::ForRoom;
-        if !waits || self.send.queued() > self.config.send_buffer / 2 {
+        if !waits || self.send.queued() > self.send_capacity() / 2 {
             return;
         }
         if cx.shared.pool.has_room() {

@@ -5,6 +5,7 @@ use tcp_common::{Cause, State};
 use super::Connection;
 use super::sender::WriterWaits;
 use crate::api::{CloseReason, Received};
+use crate::limits::INITIAL_BUFFER;
 use crate::shared::Context;
 use crate::timers::Timer;
 
@@ -16,7 +17,15 @@ impl Connection {
 
     /// Bytes the send buffer takes now.
     pub(crate) fn send_room(&self) -> usize {
-        if self.may_send() { self.config.send_buffer.saturating_sub(self.send.queued()) as usize } else { 0 }
+        if self.may_send() { self.send_capacity().saturating_sub(self.send.queued()) as usize } else { 0 }
+    }
+
+    /// Size of the send buffer, bytes: what is under way, and as much again to follow it without a pause.
+    pub(super) fn send_capacity(&self) -> u32 {
+        let most = self.config.send_buffer;
+        let under_way = self.flow.as_ref().map_or(0, |flow| flow.congestion.window());
+        let enough = under_way.saturating_mul(2).max(INITIAL_BUFFER);
+        if self.config.autotune { most.min(enough) } else { most }
     }
 
     /// SEND: queues what fits; how many bytes.
@@ -56,6 +65,9 @@ impl Connection {
     /// RECEIVE.
     pub(crate) fn recv(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Received {
         let length = self.recv.read(&mut cx.shared.pool, into);
+        if self.config.autotune && cx.shared.pool.has_room() {
+            self.recv.tune(self.config.recv_buffer);
+        }
         let mss = self.receive_segment_size(cx).into();
         if length > 0 && self.state.may_receive() && self.recv.window_update_is_due(mss) {
             self.recv.owed.now = true;

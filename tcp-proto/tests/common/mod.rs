@@ -43,6 +43,7 @@ pub fn plain() -> TcpConfig {
         sack: false,
         ecn: false,
         congestion: CongestionAlgorithm::Reno,
+        autotune: false,
         delayed_ack: Duration::ZERO,
         ..TcpConfig::default()
     }
@@ -570,6 +571,12 @@ impl Trace {
         self.stack.handle_timeout(self.now);
         self.drain();
         self.quiet();
+    }
+
+    /// Stream bytes of ours that the peer has acknowledged.
+    pub fn acked_bytes(&mut self) -> u32 {
+        let una = self.connection().info().snd_una;
+        una.wrapping_sub(self.our_isn).wrapping_sub(1)
     }
 
     /// The application writes `length` more bytes of its stream; all must be taken.

@@ -131,6 +131,9 @@ pub struct TcpTable {
     pub ecn: Option<bool>,
     /// Congestion control: `cubic` (with HyStart++) or `reno`. Default `cubic`.
     pub congestion: Option<Congestion>,
+    /// Whether buffers start at 64 KiB and grow with what a connection moves, up to `recv_buffer` and `send_buffer`.
+    /// Default true; false: they have these sizes from the start.
+    pub autotune: Option<bool>,
     /// Largest receive buffer, 4 KiB to 1 GiB; memory is taken only as needed. Default 1 MiB.
     pub recv_buffer: Option<ByteSize<4096, { 1 << 30 }>>,
     /// Largest send buffer, 4 KiB to 1 GiB; memory is taken only as needed. Default 1 MiB.

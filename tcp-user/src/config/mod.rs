@@ -295,7 +295,7 @@ fn overlay_features(mut config: TcpConfig, table: &TcpTable) -> TcpConfig {
     overlay!(config, table, value => value.to();
         syn_retries synack_retries retries1 retries2 orphan_retries keepalive_probes backlog syn_backlog
         recv_buffer send_buffer ttl dscp);
-    overlay!(config, table, value => value; keepalive time_wait_reuse nodelay window_scale timestamps sack ecn);
+    overlay!(config, table, value => value; keepalive time_wait_reuse nodelay window_scale timestamps sack ecn autotune);
     overlay!(config, table, value => Some(value.to()); mss);
     if let Some(answer) = table.no_connection {
         config.reset_unknown = answer == NoConnection::Reset;

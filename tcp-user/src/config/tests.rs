@@ -119,6 +119,7 @@ fn every_tcp_key_reaches_the_stack() {
         sack = false
         ecn = false
         congestion = "reno"
+        autotune = false
         recv_buffer = "64KiB"
         send_buffer = 8192
         ttl = 21
@@ -158,6 +159,7 @@ fn every_tcp_key_reaches_the_stack() {
         sack: false,
         ecn: false,
         congestion: tcp_proto::CongestionAlgorithm::Reno,
+        autotune: false,
         reset_unknown: false,
         recv_buffer: 65_536,
         send_buffer: 8192,
