@@ -44,6 +44,8 @@ struct Undo {
     stamp: Option<u32>,
     /// Segments sent again that the peer did not report as duplicates.
     unexplained: u32,
+    /// SND.NXT when the recovery ended: once that is acknowledged, its duplicates have been reported.
+    until: Option<SeqNum>,
 }
 
 /// Loss recovery of a connection whose peer sends SACK.
@@ -148,6 +150,7 @@ impl Sack {
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let before = self.board.pipe();
+        self.probe_due = false;
         let duplicate = self.duplicate_report(news);
         let delivered = self.take_in(news);
         let rtt = self.rack.take_sample();
@@ -156,9 +159,10 @@ impl Sack {
         }
         let probe_lost = self.judge_probe(news, duplicate);
         self.undo_if_needless(news, duplicate, congestion);
+        let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
         let ends = self.is_active() && news.at.una.at_or_after(self.recover);
         if ends {
-            self.end(congestion);
+            self.end(news.at.next, congestion);
         }
         let acked = Acked {
             bytes: news.acked,
@@ -209,15 +213,16 @@ impl Sack {
         (inside || (old && recent)).then_some(first)
     }
 
-    /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2).
+    /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2): data sent after it are
+    /// acknowledged, and the peer did not report that it got the probe's twice.
     fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> bool {
         let Some(probe) = self.probe.filter(|probe| news.at.una.at_or_after(probe.end)) else { return false };
-        if probe.again && duplicate.is_none() && news.acked > 0 {
+        let beyond = news.at.una.after(probe.end);
+        let told = !probe.again || duplicate.is_some() || (news.acked == 0 && news.is_duplicate);
+        if told || beyond {
             self.probe = None;
-            return true;
         }
-        self.probe = None;
-        false
+        beyond && !told
     }
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
@@ -263,18 +268,22 @@ impl Sack {
     }
 
     fn note_undo(&mut self, congestion: &Congestion) {
-        self.undo = Some(Undo { prior: congestion.prior(), stamp: None, unexplained: 0 });
+        self.undo = Some(Undo { prior: congestion.prior(), stamp: None, unexplained: 0, until: None });
     }
 
-    fn end(&mut self, congestion: &mut Congestion) {
+    fn end(&mut self, next: SeqNum, congestion: &mut Congestion) {
         self.phase = Phase::Open;
+        if let Some(undo) = &mut self.undo {
+            undo.until = Some(next);
+        }
         self.path.recovered();
         congestion.on_repaired();
     }
 
     /// The retransmission timer expired.
     pub(super) fn on_timeout(&mut self, at: Outstanding, trips: RoundTrips, now: Instant, congestion: &mut Congestion) {
-        let first = !matches!(self.phase, Phase::Timeout);
+        // A loss of the same data that was found before has had its effect already.
+        let first = !self.is_active();
         if first {
             self.note_undo(congestion);
         }
@@ -282,7 +291,8 @@ impl Sack {
         if self.board.head_is_sacked() {
             self.board.forget_sacks();
         }
-        congestion.on_timeout(self.board.pipe().max(at.mss), at.mss, first);
+        let in_flight = (at.in_flight() - self.board.sacked()).min(congestion.window());
+        congestion.on_timeout(in_flight, at.mss, first);
         let window = self.reordering_window(at.mss, trips);
         self.rack.time_out(&mut self.board, window, now);
         self.phase = Phase::Timeout;
