@@ -80,6 +80,21 @@ pub fn exchange(connection: &TcpStream, data: &[u8]) -> Vec<u8> {
     })
 }
 
+/// As [`exchange`], through a program whose stdin and stdout, both pipes, are the stream.
+///
+/// # Panics
+/// When writing or reading fails.
+#[must_use]
+pub fn exchange_through(program: &mut Child, data: &[u8]) -> Vec<u8> {
+    let (mut stdin, mut stdout) = (program.stdin.take().expect("a pipe"), program.stdout.take().expect("a pipe"));
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(data).expect("the program takes the data"));
+        let mut received = Vec::new();
+        stdout.read_to_end(&mut received).expect("the program's output ends");
+        received
+    })
+}
+
 /// Sends `data` and waits for the same to come back.
 ///
 /// # Panics
