@@ -15,7 +15,7 @@ pub(crate) enum DropReason {
     IrrelevantIcmp,
     /// Source or destination address can't be a peer's.
     Martian,
-    /// A flag combination that means nothing where it arrived.
+    /// A flag combination that means nothing where it arrived, or text past the peer's FIN.
     Meaningless,
     /// No connection, and no answer is due (RST, silent listener).
     NoConnection,

@@ -8,6 +8,7 @@ use tcp_common::{Cause, State};
 use super::{Connection, Origin};
 use crate::api::{CloseReason, LinkAddress};
 use crate::drops::DropReason;
+use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::timers::Timer;
 use crate::wire::{Flags, IcmpError, Outgoing, Segment};
@@ -57,14 +58,13 @@ impl Connection {
     }
 
     fn syn_sent_first_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        let acceptable = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
-        if !segment.has_ack() || acceptable {
+        if !segment.has_ack() || self.acks_our_syn(segment) {
             return NEXT;
         }
-        cx.drop(DropReason::BadAck);
-        if !segment.rst() {
-            let reset = Outgoing { seq: segment.ack, flags: Flags::RST, ..self.reset_segment(cx) };
-            cx.shared.reply(cx.now, reset);
+        if segment.rst() {
+            cx.drop(DropReason::BadAck)
+        } else {
+            self.refuse_ack(cx, segment)
         }
         DONE
     }
@@ -114,6 +114,18 @@ impl Connection {
         self.retries = 0;
         self.advance(cx, Cause::Syn);
         self.send.syn_due = true;
+    }
+
+    /// Whether a segment acknowledges our SYN, which nothing acknowledged yet.
+    pub(super) fn acks_our_syn(&self, segment: &Segment<'_>) -> bool {
+        segment.has_ack() && segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next)
+    }
+
+    /// Whoever acknowledges something else than our SYN speaks of another connection, and is told so by a RST.
+    pub(super) fn refuse_ack(&self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        cx.drop(DropReason::BadAck);
+        let reset = Outgoing { seq: segment.ack, ack: SeqNum(0), flags: Flags::RST, ..self.reset_segment(cx) };
+        cx.shared.reply(cx.now, reset);
     }
 
     /// Our SYN is acknowledged: the round trip is known, unless the SYN was repeated.

@@ -5,6 +5,7 @@
 //! S 0:0 <mss 1460>          flags, first:end of the payload, options
 //! SA 0:0 ack 1 win 65535    an ACK number shows with the ACK flag; the window when the trace asks for it
 //! PA 1:101 ack 1            "." stands for a bare ACK
+//! UA 1:11 ack 1 urg 5       the urgent pointer, which only the peer uses
 //! ```
 //!
 //! [`Trace::peer`] sends such a segment to the stack; [`Trace::stack`] expects the stack to send exactly that one
@@ -53,6 +54,8 @@ pub struct Seg {
     pub mss: Option<u16>,
     pub scale: Option<u8>,
     pub timestamps: Option<(u32, u32)>,
+    /// The urgent pointer, whether or not URG is set. The stack sends none.
+    pub urgent: u16,
     pub payload: Vec<u8>,
 }
 
@@ -76,6 +79,7 @@ impl Seg {
             mss: None,
             scale: None,
             timestamps: None,
+            urgent: 0,
             payload: stream(seq, end.wrapping_sub(seq) as usize),
         };
         while let Some(word) = words.next() {
@@ -83,6 +87,7 @@ impl Seg {
             match word {
                 "ack" => seg.ack = value,
                 "win" => seg.window = value as u16,
+                "urg" => seg.urgent = value as u16,
                 other => panic!("{other}?"),
             }
         }
@@ -190,7 +195,8 @@ pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> 
     tcp.extend(seg.ack.to_be_bytes());
     tcp.extend([(((20 + options.len()) / 4) << 4) as u8, seg.flags]);
     tcp.extend(seg.window.to_be_bytes());
-    tcp.extend([0; 4]);
+    tcp.extend([0; 2]);
+    tcp.extend(seg.urgent.to_be_bytes());
     tcp.extend(options);
     tcp.extend(&seg.payload);
     let (SocketAddr::V4(s), SocketAddr::V4(d)) = (source, destination) else { panic!("the harness speaks IPv4") };
@@ -227,6 +233,7 @@ pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
         mss: None,
         scale: None,
         timestamps: None,
+        urgent: port(18),
         payload: tcp[data..].to_vec(),
     };
     seg.read_options(&tcp[20..data]);
@@ -256,10 +263,6 @@ pub struct Trace {
 }
 
 impl Trace {
-    fn new() -> Trace {
-        Trace::with_stack(StackConfig::default())
-    }
-
     /// A stack that does nothing yet.
     fn with_stack(config: StackConfig) -> Trace {
         let now = Instant::from_millis(START_MS);
@@ -295,7 +298,12 @@ impl Trace {
 
     /// A stack that connects from port 40000 to [`REMOTE`]; its SYN is yet to be expected.
     pub fn connect(config: TcpConfig) -> Trace {
-        let mut trace = Trace::new();
+        Trace::connect_with(StackConfig::default(), config)
+    }
+
+    /// The same with limits of the whole stack.
+    pub fn connect_with(stack: StackConfig, config: TcpConfig) -> Trace {
+        let mut trace = Trace::with_stack(stack);
         trace.local.set_port(40_000);
         let link = LinkAddress { mac: PEER_MAC, vlan: None };
         let options = ConnectOptions { local: trace.local, link, tcp: Arc::new(config) };
@@ -333,6 +341,11 @@ impl Trace {
         self.other_isns.insert(self.remote.port(), self.our_isn);
         self.remote.set_port(port);
         self.our_isn = self.other_isns.remove(&port).unwrap_or(0);
+    }
+
+    /// The peer's initial sequence number.
+    pub fn peer_isn(&self) -> u32 {
+        self.peer_isn
     }
 
     /// Milliseconds since the trace began.
