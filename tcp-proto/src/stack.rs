@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400
 /// change nothing.
 ///
 /// It leaves out what is not TCP's: fragments, routing, neighbour resolution. Who connects says where its frames
-/// go; answers go to where the last acceptable segment came from.
+/// go; answers go to where the peer's last segment came from that knew both sides' numbers.
 pub struct Stack {
     shared: Shared,
     entries: Slab<Entry>,

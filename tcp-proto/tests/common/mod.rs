@@ -14,6 +14,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of the harness")]
 
+pub mod crowd;
 pub mod reach;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -175,7 +176,7 @@ fn byte_at(seq: u32) -> u8 {
     (seq.wrapping_mul(2_654_435_761) >> 24) as u8
 }
 
-fn ones_complement(parts: &[&[u8]]) -> u16 {
+pub fn ones_complement(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
@@ -187,7 +188,11 @@ fn ones_complement(parts: &[&[u8]]) -> u16 {
 
 /// An Ethernet frame with an IPv4 TCP segment, from `source` to `destination`; numbers as given.
 pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> {
-    let options = seg.options();
+    frame_with_options(source, destination, seg, &seg.options())
+}
+
+/// The same with options that may be anything: at most 40 bytes, a multiple of 4.
+pub fn frame_with_options(source: SocketAddr, destination: SocketAddr, seg: &Seg, options: &[u8]) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend(source.port().to_be_bytes());
     tcp.extend(destination.port().to_be_bytes());
@@ -212,9 +217,14 @@ pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> 
     [&OUR_MAC[..], &PEER_MAC, &[8, 0], &ip, &tcp].concat()
 }
 
-/// Reads a frame that the stack sent; checks its checksums and addresses.
+/// Reads a frame that the stack sent to [`PEER_MAC`]; checks its checksums and addresses.
 pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
-    assert_eq!(&frame[..14], &[&PEER_MAC[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
+    read_frame_to(PEER_MAC, frame)
+}
+
+/// The same for a frame to another MAC address.
+pub fn read_frame_to(mac: [u8; 6], frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
+    assert_eq!(&frame[..14], &[&mac[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
     let (ip, tcp) = frame[14..].split_at(20);
     assert_eq!(ones_complement(&[ip]), 0xffff, "IP header checksum");
     assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), frame.len() - 14, "IP length");
@@ -254,6 +264,8 @@ pub struct Trace {
     /// The same towards the peer's other ports.
     other_isns: BTreeMap<u16, u32>,
     peer_isn: u32,
+    /// Where the peer's frames come from, and ours must go.
+    pub mac: [u8; 6],
     /// Whether expected texts carry the window.
     pub show_window: bool,
     /// Stream bytes the application wrote so far.
@@ -277,6 +289,7 @@ impl Trace {
             our_isn: 0,
             other_isns: BTreeMap::new(),
             peer_isn: PEER_ISN,
+            mac: PEER_MAC,
             show_window: false,
             written: 0,
             read: 0,
@@ -387,11 +400,23 @@ impl Trace {
 
     /// The peer sends one more segment of a batch: what the stack wants to send stays queued.
     pub fn peer_more(&mut self, seg: &Seg) {
-        let mut absolute = seg.clone();
-        absolute.seq = seg.seq.wrapping_add(self.peer_isn);
-        absolute.ack = if seg.flags & 16 != 0 { seg.ack.wrapping_add(self.our_isn) } else { seg.ack };
-        let frame = frame(self.remote, self.local, &absolute);
-        self.stack.handle_frame(self.now, &frame);
+        let frame = self.frame(seg, &seg.options());
+        self.frame_arrives(&frame);
+    }
+
+    /// The frame of a segment of the peer's, with any options.
+    pub fn frame(&self, seg: &Seg, options: &[u8]) -> Vec<u8> {
+        let seq = seg.seq.wrapping_add(self.peer_isn);
+        let ack = if seg.flags & 16 != 0 { seg.ack.wrapping_add(self.our_isn) } else { seg.ack };
+        let absolute = Seg { seq, ack, ..seg.clone() };
+        let mut frame = frame_with_options(self.remote, self.local, &absolute, options);
+        frame[6..12].copy_from_slice(&self.mac);
+        frame
+    }
+
+    /// Any frame arrives.
+    pub fn frame_arrives(&mut self, frame: &[u8]) {
+        self.stack.handle_frame(self.now, frame);
         self.drain();
     }
 
@@ -410,7 +435,7 @@ impl Trace {
         let length = self.stack.poll_transmit(self.now, &mut buffer)?;
         let _ = self.stack.take_table_removals();
         self.drain();
-        let (source, destination, mut seg) = read_frame(&buffer[..length]);
+        let (source, destination, mut seg) = read_frame_to(self.mac, &buffer[..length]);
         assert_eq!((source, destination), (self.local, self.remote), "addresses");
         if seg.flags & 2 != 0 {
             self.our_isn = seg.seq;
