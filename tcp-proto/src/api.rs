@@ -110,7 +110,7 @@ pub enum ConnectError {
     FamilyMismatch,
     /// A connection with this 4-tuple exists.
     InUse,
-    /// Every ephemeral port is taken for this remote address.
+    /// Every ephemeral port of this stack is taken for this remote address, or it has none.
     NoPort,
     /// The stack holds `max_connections` already.
     TooManyConnections,

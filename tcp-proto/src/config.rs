@@ -1,7 +1,8 @@
 //! What can be tuned: per connection ([`TcpConfig`], the `tcp` keys of the configuration file) and
 //! per stack ([`StackConfig`]).
 
-use core::ops::RangeInclusive;
+use core::iter::StepBy;
+use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
@@ -169,8 +170,11 @@ pub struct StackConfig {
     pub max_connections: usize,
     /// Most memory in send and receive buffers of all connections, bytes.
     pub max_buffer_memory: usize,
-    /// Local ports for active opens.
+    /// Local ports for active opens, of all stacks together.
     pub ephemeral_ports: RangeInclusive<u16>,
+    /// Stacks that share the ephemeral ports, by their queues from 0 on; at least 1. Each chooses only ports of its
+    /// own, so that no two choose the same 4-tuple.
+    pub stacks: u16,
     /// Whether a checksum field that holds only the pseudo-header sum is accepted
     /// (veth peers that leave checksums to hardware that does not exist).
     pub accept_partial_checksum: bool,
@@ -187,8 +191,45 @@ impl Default for StackConfig {
             max_connections: 65_536,
             max_buffer_memory: 1 << 30,
             ephemeral_ports: 40_000..=49_999,
+            stacks: 1,
             accept_partial_checksum: false,
             rst_rate: 1000,
         }
+    }
+}
+
+impl StackConfig {
+    /// The ephemeral ports of this stack: every `stacks`-th, none when there are fewer ports than stacks.
+    pub(crate) fn own_ports(&self) -> StepBy<Range<u32>> {
+        let (first, last) = (u32::from(*self.ephemeral_ports.start()), u32::from(*self.ephemeral_ports.end()));
+        (first + u32::from(self.queue)..last + 1).step_by(usize::from(self.stacks.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// All ports of `stacks` stacks, stack by stack.
+    fn ports(ephemeral_ports: RangeInclusive<u16>, stacks: u16) -> Vec<Vec<u32>> {
+        let of = |queue| StackConfig { ephemeral_ports: ephemeral_ports.clone(), stacks, queue, ..Default::default() };
+        (0..stacks).map(|queue| of(queue).own_ports().collect()).collect()
+    }
+
+    #[test]
+    fn every_ephemeral_port_belongs_to_exactly_one_stack() {
+        for (range, stacks) in [(40_000..=49_999, 1), (40_000..=49_999, 4), (10..=16, 3), (65_530..=65_535, 5)] {
+            let mut all = ports(range.clone(), stacks).concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(range.map(u32::from)), "{stacks} stacks");
+        }
+    }
+
+    #[test]
+    fn shares_differ_by_one_port_at_most_and_may_be_empty() {
+        assert_eq!(ports(10..=16, 3), [[10, 13, 16].as_slice(), &[11, 14], &[12, 15]]);
+        assert_eq!(ports(65_534..=65_535, 3), [[65_534].as_slice(), &[65_535], &[]]);
     }
 }

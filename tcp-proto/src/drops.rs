@@ -13,9 +13,9 @@ pub(crate) enum DropReason {
     NotTcp,
     /// An ICMP message that is no error about a connection of ours.
     IrrelevantIcmp,
-    /// Source or destination address can't be a peer's.
+    /// Source or destination address (IP, or the source's MAC) can't be a peer's.
     Martian,
-    /// A flag combination that means nothing where it arrived.
+    /// A flag combination that means nothing where it arrived, or text past the peer's FIN.
     Meaningless,
     /// No connection, and no answer is due (RST, silent listener).
     NoConnection,

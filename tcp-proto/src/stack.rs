@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400
 /// change nothing.
 ///
 /// It leaves out what is not TCP's: fragments, routing, neighbour resolution. Who connects says where its frames
-/// go; answers go to where the last acceptable segment came from.
+/// go; answers go to where the peer's last segment came from that knew both sides' numbers.
 pub struct Stack {
     shared: Shared,
     entries: Slab<Entry>,
@@ -502,17 +502,16 @@ impl Stack {
         id
     }
 
-    /// A free 4-tuple: from a random ephemeral port on, the first that is free (RFC 6056 section 3.3.1).
+    /// A free 4-tuple: from a random one of our ephemeral ports on, the first that is free (RFC 6056 section 3.3.1).
     fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
         if local.port() != 0 {
             let key = ConnectionKey::new(local, remote);
             return if self.find(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
         }
-        let (first, last) = (*self.shared.config.ephemeral_ports.start(), *self.shared.config.ephemeral_ports.end());
-        let ports = u32::from(last - first) + 1;
-        let start = self.shared.random.below(ports);
-        for step in 0..ports {
-            local.set_port(first + ((start + step) % ports) as u16);
+        let ports = self.shared.config.own_ports();
+        let start = self.shared.random.below(ports.len() as u32) as usize;
+        for port in ports.clone().skip(start).chain(ports.take(start)) {
+            local.set_port(port as u16);
             let key = ConnectionKey::new(local, remote);
             if self.find(&key).is_none() {
                 return Ok(key);

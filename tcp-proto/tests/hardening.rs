@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{LOCAL, PEER_MAC, REMOTE, Seg, Trace, frame, ms, plain, read_frame};
+use common::crowd::{Crowd, PEER_ISN};
+use common::{LOCAL, PEER_MAC, REMOTE, Seg, Trace, frame, ms, plain};
 use tcp_proto::{
-    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, ListenerId, Stack,
-    StackConfig, State, TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, Device, LinkAddress, StackConfig, State, TcpConfig, turn,
 };
 
 // One connection.
@@ -128,47 +127,6 @@ fn crossing_opens_do_not_count_as_a_lost_syn() {
 }
 
 // A whole stack.
-
-/// A stack that listens at [`LOCAL`], and peers that differ by their port.
-struct Crowd {
-    stack: Stack,
-    now: Instant,
-    listener: ListenerId,
-}
-
-/// First sequence number of every peer.
-const PEER_ISN: u32 = 1000;
-
-impl Crowd {
-    fn new(config: StackConfig, tcp: TcpConfig) -> Crowd {
-        let now = Instant::from_millis(1_000_000);
-        let mut stack = Stack::new(StackConfig { mac: [2, 0, 0, 0, 0, 1], ..config }, [7; 32], now);
-        let listener = stack.listen(LOCAL.parse().unwrap(), ListenOptions { tcp: Arc::new(tcp) }).unwrap();
-        Crowd { stack, now, listener }
-    }
-
-    fn send(&mut self, port: u16, text: &str, seq: u32, ack: u32) {
-        let seg = Seg { seq, ack, ..Seg::parse(text) };
-        let peer = SocketAddr::from(([10, 0, 0, 2], port));
-        self.stack.handle_frame(self.now, &frame(peer, LOCAL.parse().unwrap(), &seg));
-    }
-
-    fn sent(&mut self) -> Vec<Seg> {
-        let (mut new, mut changed, mut buffer) = (Vec::new(), Vec::new(), [0; 2000]);
-        self.stack.take_table_writes(self.now, &mut new, &mut changed);
-        let next = || self.stack.poll_transmit(self.now, &mut buffer).map(|length| read_frame(&buffer[..length]).2);
-        std::iter::from_fn(next).collect()
-    }
-
-    /// A connection from `port`; our next sequence number. The peer's is `PEER_ISN + 1`.
-    fn open(&mut self, port: u16) -> u32 {
-        self.send(port, "S 0:0 <mss 1460>", PEER_ISN, 0);
-        let answers = self.sent();
-        assert_eq!(answers.len(), 1, "a SYN-ACK for port {port}");
-        self.send(port, ". 0:0", PEER_ISN + 1, answers[0].seq + 1);
-        answers[0].seq + 1
-    }
-}
 
 #[test]
 fn keep_alive_probes_of_many_peers_are_all_answered() {

@@ -131,6 +131,23 @@ fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
 }
 
 #[test]
+fn an_active_open_takes_only_ports_of_its_own_stack_and_fails_when_they_are_used_up() {
+    let config = StackConfig { ephemeral_ports: 100..=109, stacks: 4, queue: 2, ..StackConfig::default() };
+    let mut t = Trace::listen_with(config, plain());
+    let link = LinkAddress { mac: PEER_MAC, vlan: None };
+    let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
+    let mut open = |remote: &str| {
+        let id = t.stack.connect(t.now, remote.parse().unwrap(), options.clone())?;
+        Ok(t.stack.connection(t.now, id).expect("it was just opened").local().port())
+    };
+    let mut ports = [open(REMOTE).unwrap(), open(REMOTE).unwrap()];
+    ports.sort_unstable();
+    assert_eq!(ports, [102, 106]);
+    assert_eq!(open(REMOTE), Err(ConnectError::NoPort));
+    assert!([102, 106].contains(&open("10.0.0.2:4001").unwrap()), "another peer's connections may share the ports");
+}
+
+#[test]
 fn so_many_resets_and_no_more_are_sent_to_strangers_in_a_second() {
     let mut t = Trace::listen_with(StackConfig { rst_rate: 3, ..StackConfig::default() }, plain());
     for second in [0, 1000] {

@@ -300,6 +300,17 @@ impl Daemon {
         command
     }
 
+    /// Starts `xtcp connect`, its stdin, stdout and stderr pipes.
+    ///
+    /// # Panics
+    /// When it can't be run.
+    #[must_use]
+    pub fn connect(&self, to: SocketAddr) -> Child {
+        let mut connect = self.client("connect", &[&to.to_string()]);
+        connect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        connect.spawn().expect("xtcp can be run")
+    }
+
     /// The daemon's log so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

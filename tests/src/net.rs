@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::loss;
 use crate::segment::Mac;
 
 /// The client's IPv4 address.
@@ -39,11 +40,13 @@ pub struct WireOptions {
     pub queues: u32,
     /// MTU of both ends in bytes.
     pub mtu: u32,
+    /// TCP segments that are lost, of a thousand, in each direction; see [`Wire::lose`].
+    pub loss: u32,
 }
 
 impl Default for WireOptions {
     fn default() -> Self {
-        WireOptions { queues: 1, mtu: 1500 }
+        WireOptions { queues: 1, mtu: 1500, loss: 0 }
     }
 }
 
@@ -121,12 +124,20 @@ impl Wire {
         Ok(())
     }
 
+    /// Loses `per_mille` of a thousand TCP segments each way from now on, at random; 0 ends it. See [`crate::loss`].
+    ///
+    /// # Errors
+    /// When `per_mille` is above 1000, and when `tc` fails.
+    pub fn lose(&self, per_mille: u32) -> Result<()> {
+        loss::lose(&self.client, per_mille)
+    }
+
     fn make(wire: Wire, options: &WireOptions) -> Result<Wire> {
         ensure!(rustix::process::geteuid().is_root(), "a lab needs root (network namespaces): run `cargo xtask test`");
         let (client, server) = (&wire.client, &wire.server);
         ip(&format!("netns add {}", client.name))?;
         ip(&format!("netns add {}", server.name))?;
-        let WireOptions { queues, mtu } = options;
+        let WireOptions { queues, mtu, loss } = options;
         let end = |end: &Namespace| {
             format!("{} netns {} mtu {mtu} numrxqueues {queues} numtxqueues {queues}", end.interface, end.name)
         };
@@ -135,6 +146,9 @@ impl Wire {
         client.keep_order(*queues)?;
         server.bring_up(*queues, [SERVER_V4, SERVER_V6])?;
         server.set_sysctl("net.ipv4.ip_local_reserved_ports", &reserved_ports())?;
+        if *loss > 0 {
+            wire.lose(*loss)?;
+        }
         Ok(wire)
     }
 }
@@ -357,7 +371,8 @@ fn ip(arguments: &str) -> Result<String> {
     succeeded(&format!("ip {arguments}"), &output.context("can't run ip (package iproute2)")?)
 }
 
-fn succeeded(what: &str, output: &Output) -> Result<String> {
+/// What a command wrote to stdout, if it succeeded.
+pub(crate) fn succeeded(what: &str, output: &Output) -> Result<String> {
     if !output.status.success() {
         bail!("`{what}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -80,6 +80,21 @@ pub fn exchange(connection: &TcpStream, data: &[u8]) -> Vec<u8> {
     })
 }
 
+/// As [`exchange`], through a program whose stdin and stdout, both pipes, are the stream.
+///
+/// # Panics
+/// When writing or reading fails.
+#[must_use]
+pub fn exchange_through(program: &mut Child, data: &[u8]) -> Vec<u8> {
+    let (mut stdin, mut stdout) = (program.stdin.take().expect("a pipe"), program.stdout.take().expect("a pipe"));
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(data).expect("the program takes the data"));
+        let mut received = Vec::new();
+        stdout.read_to_end(&mut received).expect("the program's output ends");
+        received
+    })
+}
+
 /// Sends `data` and waits for the same to come back.
 ///
 /// # Panics
@@ -89,6 +104,20 @@ pub fn round_trip(connection: &mut TcpStream, data: &[u8]) {
     let mut reply = vec![0; data.len()];
     connection.read_exact(&mut reply).expect("the peer answers");
     assert_same(&reply, data);
+}
+
+/// Segments that the kernel's TCP of `namespace` has sent again.
+///
+/// # Panics
+/// When the kernel does not tell.
+#[must_use]
+pub fn retransmits(namespace: &Namespace) -> u64 {
+    // Not /proc/net: that is the network of the process, not of this thread.
+    let snmp = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc is mounted");
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, figures) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let found = names.split(' ').zip(figures.split(' ')).find(|(name, _)| *name == "RetransSegs");
+    found.and_then(|(_, figure)| figure.parse().ok()).unwrap_or_else(|| panic!("no RetransSegs in {snmp}"))
 }
 
 /// Reads to the end of the stream.

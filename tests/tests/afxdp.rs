@@ -24,7 +24,7 @@ const ETHERTYPE: u16 = 0x88b5;
 const PEER_BUFFER: usize = 64 << 20;
 
 fn wire(queues: u32) -> Wire {
-    Wire::new(&WireOptions { queues, mtu: 1500 }).expect("a wire")
+    Wire::new(&WireOptions { queues, mtu: 1500, ..WireOptions::default() }).expect("a wire")
 }
 
 /// Options for `queue` of the namespace's interface, as it is.
@@ -309,7 +309,7 @@ fn a_daemon_that_does_not_receive_loses_frames_counts_them_and_recovers() {
 #[test]
 fn a_segment_as_long_as_a_large_mtu_allows_passes_whole() {
     // The most that a veth's driver lets an XDP program of single-buffer frames have.
-    let wire = Wire::new(&WireOptions { queues: 1, mtu: 3506 }).expect("a wire");
+    let wire = Wire::new(&WireOptions { queues: 1, mtu: 3506, ..WireOptions::default() }).expect("a wire");
     let mut wire = Steered::over(wire, XdpMode::Native, 64);
     let frame = wire.segment_of(7, 3506 - 20 - 20);
     assert_eq!(frame.len(), 14 + 3506);

@@ -41,7 +41,7 @@ async fn global_addresses(network: &Network, interface: &Interface) -> Vec<IpAdd
 
 #[test]
 fn the_facts_of_an_interface_are_the_kernels() {
-    let wire = Wire::new(&WireOptions { queues: 3, mtu: 1400 }).expect("a wire");
+    let wire = Wire::new(&WireOptions { queues: 3, mtu: 1400, ..WireOptions::default() }).expect("a wire");
     let mac = wire.server.mac().expect("a MAC address");
     let index = wire.server.ip("-json link show").expect("links");
     let facts = within(&wire.server, |_, interface| async { interface });

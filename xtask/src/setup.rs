@@ -24,10 +24,11 @@ const NIGHTLIES: [&str; 2] = ["nightly", DATED_NIGHTLY];
 const TOOLCHAIN_VARIABLE: &str = "XTCP_EBPF_TOOLCHAIN";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("tc", "iproute2"),
     ("curl", "curl"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),

@@ -8,6 +8,8 @@ use tcp_common::{Cause, State};
 use super::{Connection, Origin};
 use crate::api::{CloseReason, LinkAddress};
 use crate::drops::DropReason;
+use crate::limits::LINK_REACH;
+use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::timers::Timer;
 use crate::wire::{Flags, IcmpError, Outgoing, Segment};
@@ -22,15 +24,28 @@ impl Connection {
     /// A segment of this connection arrived by way of `link`.
     pub(crate) fn segment_arrives(&mut self, cx: &mut Context<'_>, link: LinkAddress, segment: &Segment<'_>) {
         self.counters.segments_in += 1;
-        let taken = match self.state {
+        if link != self.link && self.speaks_for_the_peer(segment) {
+            self.link = link;
+        }
+        let _dealt_with = match self.state {
             State::SYN_SENT => self.arrives_in_syn_sent(cx, segment),
             State::TIME_WAIT => self.arrives_in_time_wait(cx, segment),
             _ => self.arrives_synchronized(cx, segment),
         };
-        // Whoever sends acceptable segments is where our answers go.
-        if taken.is_continue() {
-            self.link = link;
+    }
+
+    /// Whether our answers follow a segment to another MAC address: it must know both sides' numbers. What a large
+    /// window lets in is not enough, because that can be found by trying, and who injects it must not get our answers
+    /// (docs/decisions/0005). A repeated segment counts: the peer may have changed its way because we are not heard.
+    fn speaks_for_the_peer(&self, segment: &Segment<'_>) -> bool {
+        if self.state == State::SYN_SENT {
+            return segment.syn() && !segment.rst() && self.acks_our_syn(segment);
         }
+        let knows_ours =
+            segment.has_ack() && segment.ack.at_or_after(self.send.una) && segment.ack.at_or_before(self.send.next);
+        let knows_theirs =
+            segment.seq.at_or_before(self.recv.next) && segment.seq.at_or_after(self.recv.next - LINK_REACH);
+        knows_ours && knows_theirs && !segment.syn() && !segment.rst()
     }
 
     /// A SYN came to the listener that made this connection (RFC 9293 section 3.10.7.2).
@@ -58,14 +73,13 @@ impl Connection {
     }
 
     fn syn_sent_first_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        let acceptable = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
-        if !segment.has_ack() || acceptable {
+        if !segment.has_ack() || self.acks_our_syn(segment) {
             return NEXT;
         }
-        cx.drop(DropReason::BadAck);
-        if !segment.rst() {
-            let reset = Outgoing { seq: segment.ack, flags: Flags::RST, ..self.reset_segment(cx) };
-            cx.shared.reply(cx.now, reset);
+        if segment.rst() {
+            cx.drop(DropReason::BadAck)
+        } else {
+            self.refuse_ack(cx, segment)
         }
         DONE
     }
@@ -116,6 +130,18 @@ impl Connection {
         self.retries = 0;
         self.advance(cx, Cause::Syn);
         self.send.syn_due = true;
+    }
+
+    /// Whether a segment acknowledges our SYN, which nothing acknowledged yet.
+    pub(super) fn acks_our_syn(&self, segment: &Segment<'_>) -> bool {
+        segment.has_ack() && segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next)
+    }
+
+    /// Whoever acknowledges something else than our SYN speaks of another connection, and is told so by a RST.
+    pub(super) fn refuse_ack(&self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        cx.drop(DropReason::BadAck);
+        let reset = Outgoing { seq: segment.ack, ack: SeqNum(0), flags: Flags::RST, ..self.reset_segment(cx) };
+        cx.shared.reply(cx.now, reset);
     }
 
     /// Our SYN is acknowledged: the round trip is known, unless the SYN was repeated.

@@ -14,7 +14,7 @@ use crate::drops::DropReason;
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::timers::Timer;
-use crate::wire::{Flags, Outgoing, Segment};
+use crate::wire::{Flags, Segment};
 
 impl Connection {
     pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
@@ -30,6 +30,10 @@ impl Connection {
             self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
         }
         let text = self.trim(segment);
+        if !self.state.may_receive() && text.length() > 0 {
+            cx.drop(DropReason::Meaningless);
+            return NEXT;
+        }
         self.take_text(cx, &text);
         self.take_fin(cx, &text);
         NEXT
@@ -51,7 +55,7 @@ impl Connection {
     /// PAWS (RFC 7323 section 5.3), before the first step. A RST is not subject to it. A segment without the
     /// timestamp that was agreed passes, although section 3.2 would have it dropped: some middleboxes strip it
     /// (docs/decisions/0001).
-    fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+    pub(super) fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         let old = segment.options.timestamps.is_some_and(|timestamps| self.recv.is_old(timestamps.value, cx.now));
         if !old || segment.rst() {
             return NEXT;
@@ -63,7 +67,7 @@ impl Connection {
 
     /// First, check the sequence number: what is outside of the window is answered by an ACK. What straddles it
     /// is cut to it only when its text is taken, because a RST and a SYN count with the number they came with.
-    fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+    pub(super) fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if self.sack_agreed {
             self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
         }
@@ -76,11 +80,11 @@ impl Connection {
     }
 
     /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
-    /// old, the ACK counts.
+    /// old, the ACK counts. (One that resets, or acknowledges something else, is judged by its number like any other.)
     fn without_crossing_syn<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
-        let crosses =
-            self.state == State::SYN_RCVD && self.origin == Origin::Active && segment.syn() && segment.has_ack();
-        if !crosses || segment.seq != self.recv.irs {
+        let waits = self.state == State::SYN_RCVD && self.origin == Origin::Active;
+        let crosses = segment.syn() && !segment.rst() && self.acks_our_syn(segment);
+        if !waits || !crosses || segment.seq != self.recv.irs {
             return *segment;
         }
         self.recv.owed.now = true;
@@ -88,15 +92,15 @@ impl Connection {
     }
 
     /// The four cases of RFC 9293 section 3.10.7.4. With a closed window, an ACK or RST at RCV.NXT counts
-    /// although nothing more would (MUST-66).
+    /// although nothing more would (MUST-66). A RST counts with the number it came with, whatever it carries (RFC
+    /// 5961 section 3.2).
     fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         let (next, window) = (self.recv.next, self.recv.window());
         let in_window = |seq: SeqNum| seq.at_or_after(next) && seq.before(next + window);
-        match (segment.length(), window) {
-            (0, 0) => segment.seq == next,
-            (0, _) => in_window(segment.seq),
-            (_, 0) => segment.seq == next,
-            (_, _) => in_window(segment.seq) || in_window(segment.end() - 1),
+        match window {
+            0 => segment.seq == next,
+            _ if segment.length() == 0 || segment.rst() => in_window(segment.seq),
+            _ => in_window(segment.seq) || in_window(segment.end() - 1),
         }
     }
 
@@ -121,9 +125,9 @@ impl Connection {
     }
 
     /// An unacceptable segment draws an ACK unless it is a RST. Those that carry nothing are rate-limited: two
-    /// confused peers must not answer each other's ACKs for ever.
+    /// confused peers must not answer each other's ACKs for ever. So are all in TIME-WAIT, where no data is waited for.
     fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        let limited = segment.length() == 0 || segment.syn();
+        let limited = segment.length() == 0 || segment.syn() || self.state == State::TIME_WAIT;
         if !segment.rst() && (!limited || self.may_answer(cx)) {
             self.recv.owed.now = true;
         }
@@ -149,7 +153,7 @@ impl Connection {
 
     /// Fourth, check the SYN bit: in a synchronized state it draws a challenge ACK (RFC 5961 section 4); a
     /// passively opened connection in SYN-RECEIVED is forgotten.
-    fn fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+    pub(super) fn fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.syn() {
             return NEXT;
         }
@@ -172,10 +176,7 @@ impl Connection {
 
     /// Fifth, check the ACK field.
     fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        if !segment.has_ack() {
-            cx.drop(DropReason::Meaningless);
-            return DONE;
-        }
+        self.check_ack_bit(cx, segment)?;
         if self.state == State::SYN_RCVD {
             self.ack_in_syn_rcvd(cx, segment)?;
         }
@@ -193,12 +194,17 @@ impl Connection {
         if self.state == State::CLOSED { DONE } else { NEXT }
     }
 
+    pub(super) fn check_ack_bit(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if segment.has_ack() {
+            return NEXT;
+        }
+        cx.drop(DropReason::Meaningless);
+        DONE
+    }
+
     fn ack_in_syn_rcvd(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        let acceptable = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
-        if !acceptable {
-            cx.drop(DropReason::BadAck);
-            let reset = Outgoing { seq: segment.ack, flags: Flags::RST, ..self.reset_segment(cx) };
-            cx.shared.reply(cx.now, reset);
+        if !self.acks_our_syn(segment) {
+            self.refuse_ack(cx, segment);
             return DONE;
         }
         self.our_syn_is_acked(cx, segment);
@@ -209,10 +215,8 @@ impl Connection {
 
     /// RFC 5961 section 5: an ACK of what was never sent, or of what lies further back than any window the
     /// peer ever offered, is not the peer's (MAY-12).
-    fn check_ack_range(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        let too_new = segment.ack.after(self.send.next);
-        let too_old = segment.ack.before(self.send.una - self.send.max_window);
-        if !too_new && !too_old {
+    pub(super) fn check_ack_range(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
+        if self.is_ack_in_range(segment) {
             return NEXT;
         }
         cx.drop(DropReason::BadAck);
@@ -220,6 +224,11 @@ impl Connection {
             self.recv.owed.now = true;
         }
         DONE
+    }
+
+    pub(super) fn is_ack_in_range(&self, segment: &Segment<'_>) -> bool {
+        let oldest = self.send.una - self.send.max_window;
+        segment.ack.at_or_after(oldest) && segment.ack.at_or_before(self.send.next)
     }
 
     /// New data are acknowledged.

@@ -12,23 +12,32 @@ use crate::wire::Segment;
 
 impl Connection {
     /// A RST is ignored (RFC 1337); a repeated FIN is acknowledged and restarts 2 x MSL; whatever else is
-    /// old draws an ACK, rate-limited.
+    /// unacceptable draws an ACK, rate-limited; the rest is acceptable, and there is nothing left for it to do.
     pub(super) fn arrives_in_time_wait(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if segment.rst() {
             cx.drop(DropReason::Challenged);
             return DONE;
         }
-        let repeats_fin = segment.fin() && segment.end() == self.recv.next;
-        if repeats_fin {
+        self.check_timestamp(cx, segment)?;
+        if self.repeats_fin(segment) {
             self.restart_time_wait(cx);
             self.recv.owed.now = true;
-        } else if segment.length() > 0 || segment.seq != self.recv.next {
-            cx.drop(DropReason::OutOfWindow);
-            if self.may_answer(cx) {
-                self.recv.owed.now = true;
-            }
+            return DONE;
+        }
+        self.first_check_sequence(cx, segment)?;
+        self.fourth_check_syn(cx, segment)?;
+        self.check_ack_bit(cx, segment)?;
+        self.check_ack_range(cx, segment)?;
+        if segment.length() > 0 {
+            cx.drop(DropReason::Meaningless);
         }
         DONE
+    }
+
+    /// Its number is old, so that the first step would stop it; the ACK must be one the peer can have sent.
+    fn repeats_fin(&self, segment: &Segment<'_>) -> bool {
+        let believable = segment.has_ack() && self.is_ack_in_range(segment);
+        segment.fin() && !segment.syn() && believable && segment.end() == self.recv.next
     }
 
     /// Whether a SYN may start the next connection with this 4-tuple although this one is in TIME-WAIT: its

@@ -45,6 +45,10 @@ struct Packet<'a> {
 /// sum passes.
 pub(crate) fn receive(frame: &[u8], accept_partial: bool) -> Result<Received<'_>, DropReason> {
     let (link, ethertype, body) = ethernet(frame).ok_or(DropReason::BadHeader)?;
+    // The group bit: an answer would go to many.
+    if link.mac[0] & 1 != 0 {
+        return Err(DropReason::Martian);
+    }
     let packet = match ethertype {
         ETHERTYPE_IPV4 => ipv4(body)?,
         ETHERTYPE_IPV6 => ipv6(body)?,

@@ -5,6 +5,7 @@
 //! S 0:0 <mss 1460>          flags, first:end of the payload, options
 //! SA 0:0 ack 1 win 65535    an ACK number shows with the ACK flag; the window when the trace asks for it
 //! PA 1:101 ack 1            "." stands for a bare ACK
+//! UA 1:11 ack 1 urg 5       the urgent pointer, which only the peer uses
 //! ```
 //!
 //! [`Trace::peer`] sends such a segment to the stack; [`Trace::stack`] expects the stack to send exactly that one
@@ -13,6 +14,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of the harness")]
 
+pub mod crowd;
 pub mod reach;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -66,6 +68,8 @@ pub struct Seg {
     pub sack_permitted: bool,
     /// SACK blocks, numbers relative like those of the ACK.
     pub sacks: Vec<(u32, u32)>,
+    /// The urgent pointer, whether or not URG is set. The stack sends none.
+    pub urgent: u16,
     pub payload: Vec<u8>,
 }
 
@@ -91,6 +95,7 @@ impl Seg {
             timestamps: None,
             sack_permitted: false,
             sacks: Vec::new(),
+            urgent: 0,
             payload: stream(seq, end.wrapping_sub(seq) as usize),
         };
         while let Some(word) = words.next() {
@@ -98,6 +103,7 @@ impl Seg {
             match word {
                 "ack" => seg.ack = value,
                 "win" => seg.window = value as u16,
+                "urg" => seg.urgent = value as u16,
                 other => panic!("{other}?"),
             }
         }
@@ -215,7 +221,7 @@ fn byte_at(seq: u32) -> u8 {
     (seq.wrapping_mul(2_654_435_761) >> 24) as u8
 }
 
-fn ones_complement(parts: &[&[u8]]) -> u16 {
+pub fn ones_complement(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
@@ -227,7 +233,11 @@ fn ones_complement(parts: &[&[u8]]) -> u16 {
 
 /// An Ethernet frame with an IPv4 TCP segment, from `source` to `destination`; numbers as given.
 pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> {
-    let options = seg.options();
+    frame_with_options(source, destination, seg, &seg.options())
+}
+
+/// The same with options that may be anything: at most 40 bytes, a multiple of 4.
+pub fn frame_with_options(source: SocketAddr, destination: SocketAddr, seg: &Seg, options: &[u8]) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend(source.port().to_be_bytes());
     tcp.extend(destination.port().to_be_bytes());
@@ -235,7 +245,8 @@ pub fn frame(source: SocketAddr, destination: SocketAddr, seg: &Seg) -> Vec<u8> 
     tcp.extend(seg.ack.to_be_bytes());
     tcp.extend([(((20 + options.len()) / 4) << 4) as u8, seg.flags]);
     tcp.extend(seg.window.to_be_bytes());
-    tcp.extend([0; 4]);
+    tcp.extend([0; 2]);
+    tcp.extend(seg.urgent.to_be_bytes());
     tcp.extend(options);
     tcp.extend(&seg.payload);
     let (SocketAddr::V4(s), SocketAddr::V4(d)) = (source, destination) else { panic!("the harness speaks IPv4") };
@@ -274,9 +285,14 @@ fn too_big_frame(about: &[u8], mtu: u16) -> Vec<u8> {
     [&OUR_MAC[..], &PEER_MAC, &[8, 0], &ip, &icmp].concat()
 }
 
-/// Reads a frame that the stack sent; checks its checksums and addresses.
+/// Reads a frame that the stack sent to [`PEER_MAC`]; checks its checksums and addresses.
 pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
-    assert_eq!(&frame[..14], &[&PEER_MAC[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
+    read_frame_to(PEER_MAC, frame)
+}
+
+/// The same for a frame to another MAC address.
+pub fn read_frame_to(mac: [u8; 6], frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
+    assert_eq!(&frame[..14], &[&mac[..], &OUR_MAC, &[8, 0]].concat()[..], "Ethernet header");
     let (ip, tcp) = frame[14..].split_at(20);
     assert_eq!(ones_complement(&[ip]), 0xffff, "IP header checksum");
     assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), frame.len() - 14, "IP length");
@@ -297,6 +313,7 @@ pub fn read_frame(frame: &[u8]) -> (SocketAddr, SocketAddr, Seg) {
         timestamps: None,
         sack_permitted: false,
         sacks: Vec::new(),
+        urgent: port(18),
         payload: tcp[data..].to_vec(),
     };
     seg.read_options(&tcp[20..data]);
@@ -317,6 +334,8 @@ pub struct Trace {
     /// The same towards the peer's other ports.
     other_isns: BTreeMap<u16, u32>,
     peer_isn: u32,
+    /// Where the peer's frames come from, and ours must go.
+    pub mac: [u8; 6],
     /// Whether expected texts carry the window.
     pub show_window: bool,
     /// Stream bytes the application wrote so far.
@@ -330,10 +349,6 @@ pub struct Trace {
 }
 
 impl Trace {
-    fn new() -> Trace {
-        Trace::with_stack(StackConfig::default())
-    }
-
     /// A stack that does nothing yet.
     fn with_stack(config: StackConfig) -> Trace {
         let now = Instant::from_millis(START_MS);
@@ -348,6 +363,7 @@ impl Trace {
             our_isn: 0,
             other_isns: BTreeMap::new(),
             peer_isn: PEER_ISN,
+            mac: PEER_MAC,
             show_window: false,
             written: 0,
             read: 0,
@@ -371,7 +387,12 @@ impl Trace {
 
     /// A stack that connects from port 40000 to [`REMOTE`]; its SYN is yet to be expected.
     pub fn connect(config: TcpConfig) -> Trace {
-        let mut trace = Trace::new();
+        Trace::connect_with(StackConfig::default(), config)
+    }
+
+    /// The same with limits of the whole stack.
+    pub fn connect_with(stack: StackConfig, config: TcpConfig) -> Trace {
+        let mut trace = Trace::with_stack(stack);
         trace.local.set_port(40_000);
         let link = LinkAddress { mac: PEER_MAC, vlan: None };
         let options = ConnectOptions { local: trace.local, link, tcp: Arc::new(config) };
@@ -409,6 +430,11 @@ impl Trace {
         self.other_isns.insert(self.remote.port(), self.our_isn);
         self.remote.set_port(port);
         self.our_isn = self.other_isns.remove(&port).unwrap_or(0);
+    }
+
+    /// The peer's initial sequence number.
+    pub fn peer_isn(&self) -> u32 {
+        self.peer_isn
     }
 
     /// Milliseconds since the trace began.
@@ -451,16 +477,29 @@ impl Trace {
     /// The peer sends one more segment of a batch: what the stack wants to send stays queued.
     pub fn peer_more(&mut self, seg: &Seg) {
         let mut absolute = seg.clone();
-        absolute.seq = seg.seq.wrapping_add(self.peer_isn);
-        absolute.ack = if seg.flags & 16 != 0 { seg.ack.wrapping_add(self.our_isn) } else { seg.ack };
         for (start, end) in &mut absolute.sacks {
             (*start, *end) = (start.wrapping_add(self.our_isn), end.wrapping_add(self.our_isn));
         }
-        let mut frame = frame(self.remote, self.local, &absolute);
+        let mut frame = self.frame(seg, &absolute.options());
         if std::mem::take(&mut self.next_is_marked) {
             set_class(&mut frame, 3);
         }
-        self.stack.handle_frame(self.now, &frame);
+        self.frame_arrives(&frame);
+    }
+
+    /// The frame of a segment of the peer's, with any options.
+    pub fn frame(&self, seg: &Seg, options: &[u8]) -> Vec<u8> {
+        let seq = seg.seq.wrapping_add(self.peer_isn);
+        let ack = if seg.flags & 16 != 0 { seg.ack.wrapping_add(self.our_isn) } else { seg.ack };
+        let absolute = Seg { seq, ack, ..seg.clone() };
+        let mut frame = frame_with_options(self.remote, self.local, &absolute, options);
+        frame[6..12].copy_from_slice(&self.mac);
+        frame
+    }
+
+    /// Any frame arrives.
+    pub fn frame_arrives(&mut self, frame: &[u8]) {
+        self.stack.handle_frame(self.now, frame);
         self.drain();
     }
 
@@ -501,7 +540,7 @@ impl Trace {
         let length = self.stack.poll_transmit(self.now, &mut buffer)?;
         let _ = self.stack.take_table_removals();
         self.drain();
-        let (source, destination, mut seg) = read_frame(&buffer[..length]);
+        let (source, destination, mut seg) = read_frame_to(self.mac, &buffer[..length]);
         self.last_class = buffer[15];
         assert_eq!((source, destination), (self.local, self.remote), "addresses");
         if seg.flags & 2 != 0 {

@@ -267,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn frames_go_back_to_a_kernel_that_shows_them_before_it_gives_their_places_back() {
+        let (mut queue, mut kernel) = queue();
+        for _ in 0..FRAMES.receive {
+            let address = kernel.side.fill.pop().expect("a frame to receive into");
+            assert!(kernel.side.announce(address + 256, 60));
+        }
+        let mut received = 0;
+        queue.receive(&mut kernel, 64, |_| received += 1);
+        kernel.side.fill.release();
+        assert_eq!(received, FRAMES.receive);
+        assert_eq!(kernel.side.fill.available(), FRAMES.receive);
+    }
+
+    #[test]
     fn every_frame_of_a_batch_leaves_by_one_kick() {
         let (mut queue, mut kernel) = queue();
         queue.transmit(&mut kernel, 64, numbered(0, 5));

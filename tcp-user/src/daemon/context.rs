@@ -1,6 +1,7 @@
 //! What the control socket is answered from: the workers, the program's counters, and the kernel's routes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use crate::control::Row;
 use crate::control::server::{Cursor, Daemon, Refused};
 use crate::net::{Interface, Network};
 use crate::stats::Stats;
-use crate::worker::{Command, WorkerHandle};
+use crate::worker::{ActiveOpen, Command, WorkerHandle};
 use crate::xdp::Program;
 
 /// What the control socket is answered from.
@@ -22,6 +23,21 @@ pub(super) struct Context {
     pub network: Network,
     pub interface: Interface,
     pub tcp: Arc<TcpConfig>,
+    /// Active opens so far.
+    pub opens: Cell<usize>,
+}
+
+impl Context {
+    /// All workers; each time another one comes first.
+    fn workers_in_turn(&self) -> VecDeque<WorkerHandle> {
+        let mut workers = VecDeque::from(self.workers.clone());
+        let opens = self.opens.get();
+        self.opens.set(opens.wrapping_add(1));
+        if !workers.is_empty() {
+            workers.rotate_left(opens % self.workers.len());
+        }
+        workers
+    }
 }
 
 impl Daemon for Context {
@@ -62,10 +78,14 @@ impl Daemon for Context {
         };
         let options =
             ConnectOptions { local: SocketAddr::new(path.route.source, 0), link: path.link, tcp: self.tcp.clone() };
-        let Some(worker) = self.workers.first() else {
+        let mut others = self.workers_in_turn();
+        let Some(worker) = others.pop_front() else {
             return Err(Refused { why: "no worker".to_owned(), client: Some(client) });
         };
-        let command = Command::Connect { remote, options: Box::new(options), control: client };
-        worker.send(command).await.map_err(|error| Refused { why: error.to_string(), client: None })
+        let open = ActiveOpen { remote, options, control: client, others };
+        worker
+            .send(Command::Connect(Box::new(open)))
+            .await
+            .map_err(|error| Refused { why: error.to_string(), client: None })
     }
 }

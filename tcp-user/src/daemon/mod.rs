@@ -7,7 +7,7 @@ mod context;
 mod error;
 mod start;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -112,6 +112,7 @@ impl Running {
             network,
             interface,
             tcp: config.tcp.clone(),
+            opens: Cell::new(0),
         });
         Ok(Running { config, control, program, log, addresses: watch, workers, context, _ports: ports })
     }

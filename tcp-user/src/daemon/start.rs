@@ -140,6 +140,7 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<
             queue: queue as u16,
             max_connections: config.max_connections as usize,
             ephemeral_ports: config.ephemeral_ports.clone(),
+            stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
             rst_rate: config.rst_rate,
             ..StackConfig::default()

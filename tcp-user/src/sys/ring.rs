@@ -69,10 +69,10 @@ impl<T: Entry> Producer<T> {
     /// Writes an entry that the consumer sees after the next [`Producer::publish`]; false: the ring is full.
     #[must_use]
     pub(crate) fn push(&mut self, entry: T) -> bool {
-        if self.room() == 0 {
+        if self.is_full() {
             return false;
         }
-        // SAFETY: `room` saw (acquire) that the consumer is past this entry, and it stays ours until published.
+        // SAFETY: `is_full` saw (acquire) that the consumer is past this entry, and it stays ours until published.
         unsafe { self.ring.entry(self.next).write(entry) };
         self.next += 1;
         true
@@ -102,12 +102,9 @@ impl<T: Entry> Producer<T> {
         self.ring.needs_wakeup()
     }
 
-    fn room(&mut self) -> u32 {
-        let mut used = self.ring.distance(self.consumed, self.next);
-        if used == self.ring.capacity {
-            used = self.outstanding();
-        }
-        self.ring.capacity - used
+    /// Whether there is no place for another entry.
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.ring.distance(self.consumed, self.next) == self.ring.capacity && self.outstanding() == self.ring.capacity
     }
 }
 

@@ -47,7 +47,7 @@ impl Received<'_> {
 /// Number and size of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameCount {
-    /// Frames the kernel receives into; the fill ring holds that many.
+    /// Frames the kernel receives into; the fill ring holds twice as many ([`FrameCount::fill_ring`]).
     pub receive: u32,
     /// Frames we send from; the completion ring holds that many.
     pub transmit: u32,
@@ -59,6 +59,12 @@ impl FrameCount {
     /// Bytes of packet memory in all.
     pub(crate) fn bytes(&self) -> usize {
         (self.receive as usize + self.transmit as usize) * self.size as usize
+    }
+
+    /// Entries of the fill ring. The kernel shows what it has received a moment before it gives back the places of
+    /// the frames that it received into: up to all of them may be on their way back to it by then.
+    pub(crate) fn fill_ring(&self) -> u32 {
+        2 * self.receive
     }
 }
 
@@ -158,7 +164,9 @@ impl Rings {
     /// # Panics
     /// When the frame is not ours, or `build` returned more than fits.
     pub(crate) fn send(&mut self, index: u32, build: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<NonZeroU32> {
-        self.assert_ours(index);
+        if self.transmit.is_full() {
+            return None;
+        }
         let frame = self.frame_mut(index);
         let room = frame.len();
         let len = build(frame)?;
@@ -166,7 +174,7 @@ impl Rings {
         let len = NonZeroU32::new(len as u32)?;
         let descriptor = libc::xdp_desc { addr: self.address(index), len: len.get(), options: 0 };
         let lent = self.transmit.push(descriptor);
-        assert!(lent, "the transmit ring has a place for every frame");
+        assert!(lent, "it was not full");
         self.holders[index as usize] = Holder::KernelSends;
         Some(len)
     }
@@ -284,7 +292,7 @@ pub(crate) mod tests {
     pub(crate) fn without_kernel(frames: FrameCount) -> (Rings, KernelSide) {
         let start = u32::MAX - 2;
         let umem = Arc::new(Region::anonymous(frames.bytes()).expect("memory"));
-        let (fill, kernel_fill) = pair(frames.receive, start);
+        let (fill, kernel_fill) = pair(frames.fill_ring(), start);
         let (kernel_receive, receive) = pair(frames.receive, start);
         let (transmit, kernel_transmit) = pair(frames.transmit, start);
         let (kernel_completion, completion) = pair(frames.transmit, start);

@@ -45,7 +45,7 @@ impl Socket {
     pub(crate) fn rings(&self, frames: FrameCount) -> io::Result<Rings> {
         let umem = Arc::new(Region::anonymous(frames.bytes())?);
         self.register(&umem, frames.size)?;
-        self.set_option(libc::XDP_UMEM_FILL_RING, frames.receive)?;
+        self.set_option(libc::XDP_UMEM_FILL_RING, frames.fill_ring())?;
         self.set_option(libc::XDP_UMEM_COMPLETION_RING, frames.transmit)?;
         self.set_option(libc::XDP_RX_RING, frames.receive)?;
         self.set_option(libc::XDP_TX_RING, frames.transmit)?;
@@ -126,7 +126,7 @@ impl Socket {
     fn map_rings(&self, frames: FrameCount) -> io::Result<RingSet> {
         let offsets: libc::xdp_mmap_offsets = self.option(libc::XDP_MMAP_OFFSETS)?;
         let (receive, transmit) = (frames.receive, frames.transmit);
-        let fill = self.map::<u64>(libc::XDP_UMEM_PGOFF_FILL_RING as i64, &offsets.fr, receive)?;
+        let fill = self.map::<u64>(libc::XDP_UMEM_PGOFF_FILL_RING as i64, &offsets.fr, frames.fill_ring())?;
         let completion = self.map::<u64>(libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64, &offsets.cr, transmit)?;
         let receive = self.map::<libc::xdp_desc>(libc::XDP_PGOFF_RX_RING, &offsets.rx, receive)?;
         let transmit = self.map::<libc::xdp_desc>(libc::XDP_PGOFF_TX_RING, &offsets.tx, transmit)?;

@@ -2,29 +2,36 @@
 //! open. The daemon's end of [`crate::control::frame`].
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 
-use tcp_proto::ConnectOptions;
+use tcp_proto::ConnectError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::Endpoint;
+use super::{ActiveOpen, Command, ConnectFailure, Endpoint};
 use crate::control::frame::{self, Frame, MAX_FRAME};
 use crate::control::{Answer, write_answer};
 use crate::stream::Stream;
 
-/// Opens, answers, and carries bytes until both directions have ended or one side failed.
-pub async fn connect(endpoint: Rc<Endpoint>, remote: SocketAddr, options: ConnectOptions, control: StdUnixStream) {
+/// Opens, answers, and carries bytes until both directions have ended or one side failed. Without a port of this
+/// worker's it passes the open on to the next.
+pub async fn connect(endpoint: Rc<Endpoint>, open: ActiveOpen) {
+    let ActiveOpen { remote, options, control, mut others } = open;
     // Without its control connection there is nobody to tell.
     let Ok(mut control) = UnixStream::from_std(control) else { return };
     let opened = tokio::select! {
-        opened = endpoint.connect(remote, options) => opened,
+        opened = endpoint.connect(remote, options.clone()) => opened,
         () = hung_up(&control) => return,
     };
     let stream = match opened {
         Ok(stream) => stream,
+        Err(ConnectFailure::NotStarted(ConnectError::NoPort)) if !others.is_empty() => {
+            if let (Some(next), Ok(control)) = (others.pop_front(), control.into_std()) {
+                // A worker that is gone takes the daemon with it.
+                let _ = next.send(Command::Connect(Box::new(ActiveOpen { remote, options, control, others }))).await;
+            }
+            return;
+        }
         Err(failure) => {
             let _ = write_answer(&mut control, &Answer::Error(failure.to_string())).await;
             return;

@@ -110,9 +110,7 @@ impl<L: Link> Driver<L> {
         match command {
             Command::Connections { cursor, reply } => drop(reply.send(self.slice(cursor))),
             Command::Report(reply) => drop(reply.send(self.report())),
-            Command::Connect { remote, options, control } => {
-                spawn_local(bridge::connect(Rc::clone(&self.endpoint), remote, *options, control));
-            }
+            Command::Connect(open) => drop(spawn_local(bridge::connect(Rc::clone(&self.endpoint), *open))),
             Command::Drain(reply) => self.drain(reply),
             Command::Abort(reply) => {
                 self.abort();

@@ -9,6 +9,7 @@ mod drive;
 mod endpoint;
 mod link;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -71,15 +72,8 @@ pub enum Command {
     },
     /// Figures.
     Report(oneshot::Sender<Report>),
-    /// An active open whose stream is bridged to a control connection.
-    Connect {
-        /// The peer.
-        remote: SocketAddr,
-        /// Our address, the link and the parameters.
-        options: Box<ConnectOptions>,
-        /// The control connection; its request has been read.
-        control: UnixStream,
-    },
+    /// An active open.
+    Connect(Box<ActiveOpen>),
     /// Stop accepting; answered when no connection is left but those in TIME_WAIT.
     Drain(oneshot::Sender<()>),
     /// Reset every connection; answered when the resets are sent.
@@ -88,6 +82,18 @@ pub enum Command {
     Ping(oneshot::Sender<()>),
     /// End the thread, whatever still goes on.
     Stop,
+}
+
+/// An active open whose stream is bridged to a control connection.
+pub struct ActiveOpen {
+    /// The peer.
+    pub remote: SocketAddr,
+    /// Our address, the link and the parameters.
+    pub options: ConnectOptions,
+    /// The control connection; its request has been read.
+    pub control: UnixStream,
+    /// Workers to ask one after the other when this one's ephemeral ports are used up.
+    pub others: VecDeque<WorkerHandle>,
 }
 
 /// A slice of the connection table.

@@ -96,7 +96,7 @@ struct Pair {
     client: Rc<Endpoint>,
     server: WorkerHandle,
     /// Dropping it would stop the client's driver.
-    _client_commands: mpsc::Sender<Command>,
+    client_commands: WorkerHandle,
 }
 
 impl Pair {
@@ -105,25 +105,38 @@ impl Pair {
         let (server, _) =
             drive(1, listeners, MemoryLink { incoming: Rc::clone(&there), outgoing: Rc::clone(&back), table_room });
         let (commands, client) = drive(0, &[], MemoryLink { incoming: back, outgoing: there, table_room: usize::MAX });
-        Pair { client, server: WorkerHandle { queue: 0, commands: server }, _client_commands: commands }
+        let handle = |commands| WorkerHandle { queue: 0, commands };
+        Pair { client, server: handle(server), client_commands: handle(commands) }
     }
 
     async fn connect(&self, port: u16) -> Result<Stream, ConnectFailure> {
         self.client.connect(server(port), connect_options()).await
     }
 
-    /// A control client whose request to connect to `port` the daemon has read.
+    /// A control client whose request to connect to `port` the daemon has read and given to the client's worker.
     fn bridge(&self, port: u16) -> Client {
-        let (near, far) = UnixStream::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        far.set_nonblocking(true).unwrap();
-        spawn_local(bridge::connect(Rc::clone(&self.client), server(port), connect_options(), far));
-        Client::over(tokio::net::UnixStream::from_std(near).unwrap())
+        bridge_by(&self.client, VecDeque::new(), port)
     }
 
     async fn server_rows(&self) -> Vec<ConnectionInfo> {
         self.server.ask(|reply| Command::Connections { cursor: 0, reply }).await.unwrap().rows
     }
+}
+
+/// As [`Pair::bridge`], given to the worker of `endpoint`.
+fn bridge_by(endpoint: &Rc<Endpoint>, others: VecDeque<WorkerHandle>, port: u16) -> Client {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    let open = ActiveOpen { remote: server(port), options: connect_options(), control: far, others };
+    spawn_local(bridge::connect(Rc::clone(endpoint), open));
+    Client::over(tokio::net::UnixStream::from_std(near).unwrap())
+}
+
+/// A worker that has no ephemeral port: there are fewer ports than workers.
+fn without_ports() -> Rc<Endpoint> {
+    let config = StackConfig { ephemeral_ports: 40_000..=40_000, stacks: 2, queue: 1, ..StackConfig::default() };
+    Endpoint::new(Stack::new(config, [7; 32], now()))
 }
 
 fn server(port: u16) -> SocketAddr {
@@ -333,6 +346,21 @@ fn a_control_client_talks_to_a_peer_through_a_bridge() {
         let mut received = Vec::new();
         pair.bridge(7).carry(server(7), sent.as_slice(), &mut received).await.unwrap();
         assert!(received == sent);
+    });
+}
+
+#[test]
+fn an_active_open_for_which_a_worker_has_no_port_is_passed_on_to_the_next_worker() {
+    run_test(async {
+        let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
+        let mut received = Vec::new();
+        let others = VecDeque::from([pair.client_commands.clone()]);
+        let session = bridge_by(&without_ports(), others, 7).carry(server(7), b"passed on".as_slice(), &mut received);
+        session.await.unwrap();
+        assert_eq!(received, b"passed on");
+        let nobody = bridge_by(&without_ports(), VecDeque::new(), 7);
+        let error = nobody.carry(server(7), b"".as_slice(), Vec::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), "10.0.0.2:7: every ephemeral port is in use (ephemeral_ports)");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use tests::Lab;
 use tests::daemon::{Daemon, output};
@@ -20,18 +20,8 @@ fn connect_carries_a_megabyte_each_way_and_ends_with_exit_code_0() {
     for address in [CLIENT_V4, CLIENT_V6] {
         let at = SocketAddr::new(address, KERNEL);
         let kernel = peer::serve(peer::listen(&lab.client, at), 1, peer::echo);
-        let (data, mut connect) = (bytes(1_000_000, 9), start_connect(&daemon, at));
-        let (mut stdin, mut stdout) = (connect.stdin.take().unwrap(), connect.stdout.take().unwrap());
-        let received = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                stdin.write_all(&data).unwrap();
-                drop(stdin);
-            });
-            let mut received = Vec::new();
-            stdout.read_to_end(&mut received).unwrap();
-            received
-        });
-        assert_same(&received, &data);
+        let (data, mut connect) = (bytes(1_000_000, 9), daemon.connect(at));
+        assert_same(&peer::exchange_through(&mut connect, &data), &data);
         assert_eq!(finish(connect), (Some(0), String::new()));
         kernel.join().unwrap();
     }
@@ -112,7 +102,7 @@ fn a_peer_that_does_not_answer_times_out_after_the_configured_retries() {
     let tcp = "syn_retries = 1\ninitial_rto = \"300ms\"";
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").tcp(tcp).start();
     let at = format!("{nobody}:{KERNEL}");
-    let connect = start_connect(&daemon, at.parse().unwrap());
+    let connect = daemon.connect(at.parse().unwrap());
     let trying = until("a row in SYN_SENT", || daemon.rows().into_iter().find(|row| row.state == "SYN_SENT"));
     assert_eq!(trying.remote, at);
     let (code, stderr) = finish(connect);
@@ -129,7 +119,7 @@ fn an_icmp_error_about_our_syn_ends_the_open_and_one_about_nothing_of_ours_does_
     let nobody = silent_neighbour(&lab);
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
     let at = format!("{nobody}:{KERNEL}");
-    let mut connect = start_connect(&daemon, at.parse().unwrap());
+    let mut connect = daemon.connect(at.parse().unwrap());
     let syn = until("the SYN", || lab.segments(|segment| segment.destination.to_string() == at).pop());
     let mut other = syn.clone();
     other.destination.set_port(KERNEL + 1);
@@ -151,7 +141,7 @@ fn a_peer_behind_a_gateway_is_reached_through_it() {
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
     let at: SocketAddr = "10.88.0.1:2222".parse().unwrap();
     let kernel = peer::serve(peer::listen(&lab.client, at), 1, peer::echo);
-    let mut connect = start_connect(&daemon, at);
+    let mut connect = daemon.connect(at);
     connect.stdin.take().unwrap().write_all(b"far away").unwrap();
     let mut reply = String::new();
     connect.stdout.take().unwrap().read_to_string(&mut reply).unwrap();
@@ -180,7 +170,7 @@ fn established(lab: &Lab) -> (Daemon, Child, TcpStream) {
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
     let at = SocketAddr::new(CLIENT_V4, KERNEL);
     let listener = peer::listen(&lab.client, at);
-    let connect = start_connect(&daemon, at);
+    let connect = daemon.connect(at);
     let connection = peer::accept(&listener);
     (daemon, connect, connection)
 }
@@ -191,12 +181,6 @@ fn silent_neighbour(lab: &Lab) -> &'static str {
     let mac = lab.client.mac().unwrap().map(|byte| format!("{byte:02x}")).join(":");
     lab.server.ip(&format!("neigh add {nobody} lladdr {mac} dev {}", lab.server.interface())).unwrap();
     nobody
-}
-
-fn start_connect(daemon: &Daemon, to: SocketAddr) -> Child {
-    let mut connect = daemon.client("connect", &[&to.to_string()]);
-    connect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    connect.spawn().unwrap()
 }
 
 /// Waits for the end; returns exit code and stderr.

@@ -1,10 +1,11 @@
 //! The harness itself, with a kernel TCP server in place of the daemon: a later failure is the daemon's.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use etherparse::TcpHeader;
 use tests::Lab;
-use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, leftovers};
+use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, WireOptions, leftovers};
 use tests::peer::{self, assert_same};
 use tests::wait::until;
 
@@ -41,6 +42,34 @@ fn a_lab_whose_capture_holds_a_violation_panics_when_dropped() {
     let at = SocketAddr::new(SERVER_V4, PORT);
     let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
     peer::assert_same(&peer::exchange(&lab.connect(at), b"hello"), b"hello");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_wire_that_loses_segments_loses_them_both_ways_and_the_kernels_streams_arrive_whole() {
+    let lab = Lab::with(&WireOptions { loss: 100, ..WireOptions::default() });
+    for address in [SERVER_V4, SERVER_V6] {
+        let at = SocketAddr::new(address, PORT);
+        let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
+        let before = [&lab.client, &lab.server].map(peer::retransmits);
+        let data = peer::bytes(200_000, 3);
+        assert_same(&peer::exchange(&lab.connect(at), &data), &data);
+        server.join().unwrap();
+        let after = [&lab.client, &lab.server].map(peer::retransmits);
+        assert!(after[0] > before[0] && after[1] > before[1], "sent again: {before:?} {after:?}");
+    }
+}
+
+#[test]
+fn a_wire_that_loses_everything_carries_nothing_until_it_is_told_to_lose_nothing() {
+    let lab = Lab::new();
+    let at = SocketAddr::new(SERVER_V4, PORT);
+    let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
+    lab.lose(1000).unwrap();
+    let lost = lab.client.enter(|| TcpStream::connect_timeout(&at, Duration::from_millis(100)));
+    assert_eq!(lost.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    lab.lose(0).unwrap();
+    assert_same(&peer::exchange(&lab.connect(at), b"repaired"), b"repaired");
     server.join().unwrap();
 }
 

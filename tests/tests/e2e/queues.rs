@@ -1,14 +1,15 @@
 //! Several RX queues: a worker each, connections that stay with theirs whatever queue their segments arrive on.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tests::Lab;
-use tests::daemon::Daemon;
-use tests::net::{Namespace, SERVER_V4, SERVER_V6, WireOptions};
+use tests::daemon::{Daemon, output};
+use tests::net::{CLIENT_V4, Namespace, SERVER_V4, SERVER_V6, WireOptions};
 use tests::peer::{self, assert_same, bytes};
 use tests::wait::until_it;
 
-use crate::{DISCARD, ECHO, SERVERS, server};
+use crate::{DISCARD, ECHO, KERNEL, SERVERS, server};
 
 fn lab(queues: u32) -> Lab {
     Lab::with(&WireOptions { queues, ..WireOptions::default() })
@@ -85,13 +86,11 @@ fn a_connection_whose_segments_change_their_queue_stays_with_its_worker() {
 #[test]
 fn an_active_open_is_answered_on_whatever_queue() {
     let lab = lab(2);
-    let listener = peer::listen(&lab.client, (tests::net::CLIENT_V4, 2222).into());
+    let listener = peer::listen(&lab.client, (CLIENT_V4, KERNEL).into());
     let daemon = lab.daemon().listen(SERVER_V4, DISCARD, "discard").start();
     for queue in 0..2 {
         send_over(&lab.client, queue, 2);
-        let mut client = daemon.client("connect", &["10.77.0.1:2222"]);
-        client.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut client = client.spawn().expect("xtcp connect");
+        let mut client = daemon.connect((CLIENT_V4, KERNEL).into());
         let connection = peer::accept(&listener);
         connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
         drop(client.stdin.take());
@@ -99,6 +98,71 @@ fn an_active_open_is_answered_on_whatever_queue() {
         drop(connection);
         assert!(client.wait().expect("its end").success(), "over queue {queue}");
     }
+}
+
+#[test]
+fn active_opens_are_spread_over_the_workers_and_their_streams_arrive_whole() {
+    let lab = lab(4);
+    let at = SocketAddr::new(CLIENT_V4, KERNEL);
+    let kernel = peer::serve(peer::listen(&lab.client, at), 8, peer::echo);
+    let daemon = lab.daemon().listen(SERVER_V4, DISCARD, "discard").start();
+    let mut clients: Vec<_> = (0..8).map(|_| daemon.connect(at)).collect();
+    let opens = || daemon.rows().into_iter().filter(|row| row.state == "ESTABLISHED").collect::<Vec<_>>();
+    let rows = until_it("eight connections", opens, |rows| rows.len() == 8);
+    let mut queues: Vec<u64> = rows.iter().map(|row| row.number("queue")).collect();
+    queues.sort_unstable();
+    assert_eq!(queues, [0, 0, 1, 1, 2, 2, 3, 3]);
+    std::thread::scope(|scope| {
+        for (seed, client) in (50..).zip(&mut clients) {
+            scope.spawn(move || {
+                let data = bytes(300_000, seed);
+                assert_same(&peer::exchange_through(client, &data), &data);
+                assert!(client.wait().expect("its end").success());
+            });
+        }
+    });
+    kernel.join().unwrap();
+    assert!(figures(&daemon, "handed_over").iter().sum::<u64>() > 0, "every answer happened to hit its worker's queue");
+}
+
+#[test]
+fn with_fewer_ephemeral_ports_than_workers_each_port_is_used_and_none_twice() {
+    let lab = lab(4);
+    let at = SocketAddr::new(CLIENT_V4, KERNEL);
+    let _listener = peer::listen(&lab.client, at);
+    let daemon = lab.daemon().line("ephemeral_ports = \"40000-40001\"").listen(SERVER_V4, DISCARD, "discard").start();
+    let mut clients: Vec<_> = (0..2).map(|_| daemon.connect(at)).collect();
+    for port in [40_000, 40_001] {
+        daemon.wait_for_state(port, &["ESTABLISHED"]);
+    }
+    let refused = output(&mut daemon.client("connect", &[&at.to_string()]));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && stderr.contains("ephemeral_ports"), "{refused:?}");
+    for client in &mut clients {
+        client.kill().expect("it runs");
+        client.wait().expect("its end");
+    }
+}
+
+#[test]
+fn on_a_wire_that_loses_segments_retransmits_change_their_queue_and_no_byte_is_lost() {
+    let lab = Lab::with(&WireOptions { queues: 4, loss: 50, ..WireOptions::default() });
+    let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").listen(SERVER_V6, ECHO, "echo").start();
+    std::thread::scope(|scope| {
+        for (seed, address) in (300..324).zip(SERVERS.into_iter().cycle()) {
+            let connection = lab.connect((address, ECHO));
+            scope.spawn(move || {
+                let data = bytes(100_000, seed);
+                assert_same(&peer::exchange(&connection, &data), &data);
+            });
+        }
+    });
+    assert!(peer::retransmits(&lab.client) > 0, "the wire lost nothing; the test did not test anything");
+    assert!(figures(&daemon, "frames_in").iter().all(|frames| *frames > 0), "a worker had nothing to do");
+    let handed = ["handed_over", "handed_in", "handover_full"].map(|name| figures(&daemon, name).iter().sum::<u64>());
+    assert!(handed[0] > 0 && handed[1] == handed[0] && handed[2] == 0, "handed over, in, too many: {handed:?}");
+    lab.lose(0).unwrap();
+    until_it("no connection left", || daemon.connections(ECHO).len(), |left| *left == 0);
 }
 
 #[test]

@@ -258,7 +258,7 @@ fn a_driver_without_xdp_gets_the_generic_mode_unless_native_is_asked_for() {
 
 #[test]
 fn an_mtu_too_large_is_refused() {
-    let wire = Wire::new(&WireOptions { queues: 2, mtu: 9000 }).unwrap();
+    let wire = Wire::new(&WireOptions { queues: 2, mtu: 9000, ..WireOptions::default() }).unwrap();
     let error = attach(&wire, &mut open(&own_options(&wire))).unwrap_err();
     assert!(matches!(error, XdpError::MtuTooLarge { .. }), "{error}");
 }
