@@ -185,6 +185,28 @@ fn an_old_syn_ack_in_syn_sent_draws_a_reset_and_the_open_goes_on() {
 }
 
 #[test]
+fn a_blind_syn_that_seems_to_cross_ours_does_not_keep_us_from_connecting() {
+    let config = TcpConfig { delayed_ack: Duration::ZERO, ..TcpConfig::default() };
+    for blind in ["S 123456789:123456789", "S 7:7 <mss 100,ws 0,ts 77 0>"] {
+        let mut t = Trace::connect(config.clone());
+        t.stack("S 0:0 <mss 1460,ws 5,ts 1000000 0>");
+        t.peer(blind);
+        assert_eq!(t.state(), State::SYN_RCVD);
+        assert!(t.take().is_some_and(|sent| sent.flags == 18), "{blind}");
+        // The peer knows nothing of that SYN; its answer to ours comes.
+        t.peer("SA 0:0 ack 1 win 60000 <mss 1460,ws 7,ts 500 1000000>");
+        t.stack(". 1:1 ack 1 <ts 1000000 500>");
+        assert_eq!(t.state(), State::ESTABLISHED);
+        t.peer("PA 1:11 ack 1 win 500 <ts 501 1000000>");
+        t.show_window = true;
+        t.stack(". 1:1 ack 11 win 32768 <ts 1000000 501>");
+        assert_eq!((t.read(100), t.connection().info().snd_wnd), (10, 64_000));
+        t.write(2000);
+        t.stack(". 1:1449 ack 11 win 32768 <ts 1000000 501>");
+    }
+}
+
+#[test]
 fn an_old_fin_without_a_believable_ack_or_with_an_old_timestamp_does_not_prolong_time_wait() {
     for config in [plain(), TcpConfig { timestamps: true, ..plain() }] {
         let stamp = |value: u32| if config.timestamps { format!(" <ts {value} 1000000>") } else { String::new() };

@@ -69,6 +69,17 @@ fn the_window_of_a_syn_is_never_scaled() {
 }
 
 #[test]
+fn the_window_of_a_syn_that_crossed_ours_and_comes_again_with_an_ack_is_not_scaled_either() {
+    let mut t = Trace::connect(TcpConfig { window_scale: true, ..plain() });
+    t.stack("S 0:0 <mss 1460,ws 5>");
+    t.peer("S 0:0 win 5000 <mss 1460,ws 7>");
+    t.stack("SA 0:0 ack 1 <mss 1460,ws 5>");
+    t.peer("SA 0:0 ack 1 win 5120 <mss 1460,ws 7>");
+    t.stack(". 1:1 ack 1");
+    assert_eq!(t.connection().info().snd_wnd, 5120);
+}
+
+#[test]
 fn a_window_scale_above_14_counts_as_14() {
     let config = TcpConfig { window_scale: true, ..plain() };
     let mut t = Trace::established_with(config, "S 0:0 <mss 1460,ws 15>", 4);

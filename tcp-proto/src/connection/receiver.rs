@@ -90,6 +90,14 @@ impl Receiver {
         self.last_ack = self.next;
     }
 
+    /// The SYN that began this was not the peer's: what it agreed to is forgotten. The window that we offered stands.
+    pub(super) fn restart(&mut self, config: &TcpConfig, irs: SeqNum) {
+        let offered = self.window();
+        *self = Receiver::new(config);
+        self.edge = self.next + offered;
+        self.start(irs);
+    }
+
     /// The shift we offer in our SYN.
     pub(super) fn offered_scale(&self) -> u8 {
         self.scale

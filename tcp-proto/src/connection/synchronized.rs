@@ -20,6 +20,7 @@ use crate::wire::{Flags, Segment};
 impl Connection {
     pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         self.repeat_syn_ack(cx, segment)?;
+        self.forget_crossing_syn(cx, segment);
         self.check_timestamp(cx, segment)?;
         let segment = &self.without_crossing_syn(segment);
         self.first_check_sequence(cx, segment)?;
@@ -77,16 +78,30 @@ impl Connection {
         DONE
     }
 
+    /// Another SYN than the one that crossed ours acknowledges ours: that one was forged or old, because whoever has
+    /// seen our number is the peer. Without this, one blind SYN would end any open that is under way.
+    fn forget_crossing_syn(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
+        if segment.seq != self.recv.irs && self.answers_crossing_syn(segment) {
+            self.recv.restart(&self.config, segment.seq);
+            self.take_syn_options(cx, &segment.options);
+        }
+    }
+
     /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
     /// old, the ACK counts. (One that resets, or acknowledges something else, is judged by its number like any other.)
     fn without_crossing_syn<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
-        let waits = self.state == State::SYN_RCVD && self.origin == Origin::Active;
-        let crosses = segment.syn() && !segment.rst() && self.acks_our_syn(segment);
-        if !waits || !crosses || segment.seq != self.recv.irs {
+        if segment.seq != self.recv.irs || !self.answers_crossing_syn(segment) {
             return *segment;
         }
         self.recv.owed.now = true;
-        Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment }
+        // The window of a SYN is not scaled; what is left of the segment is read as if it were.
+        let window = segment.window >> self.send.scale;
+        Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), window, ..*segment }
+    }
+
+    fn answers_crossing_syn(&self, segment: &Segment<'_>) -> bool {
+        let crossed = self.state == State::SYN_RCVD && self.origin == Origin::Active;
+        crossed && segment.syn() && !segment.rst() && self.acks_our_syn(segment)
     }
 
     /// The four cases of RFC 9293 section 3.10.7.4. With a closed window, an ACK or RST at RCV.NXT counts
