@@ -592,6 +592,7 @@ fn old_segments_in_time_wait_draw_an_ack_twice_a_second_and_do_not_prolong_it() 
     t.peer(". 0:0 ack 2");
     t.stack(". 2:2 ack 2");
     t.peer("S 0:0");
+    t.peer("PA 4294967290:4294967295 ack 2");
     t.quiet_until(10_500);
     t.peer("S 0:0");
     t.stack(". 2:2 ack 2");
