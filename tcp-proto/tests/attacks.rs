@@ -90,7 +90,27 @@ fn segments_of_pure_chance_do_not_harm_a_stream() {
         let payload = vec![0x66; (chance.number() % 3) as usize * 7];
         Seg { seq, ack, payload, window: chance.number() as u16, ..Seg::parse(&format!("{kind} 0:0")) }
     };
-    stream_under(200, 100, forge);
+    let answers = stream_under(200, 100, forge);
+    assert!((1..=8).contains(&answers), "in two seconds {answers} answers to 20,000 forged segments");
+}
+
+#[test]
+fn a_stranger_cannot_make_us_send_duplicate_acks_but_what_the_peer_repeats_is_answered_each_time() {
+    let mut t = Trace::established_with(TcpConfig { timestamps: true, ..plain() }, "S 0:0 <mss 1460,ts 500 0>", 65_535);
+    let mut chance = Chance(3);
+    let mut acks = 0;
+    for count in 0..10_000 {
+        let timestamps = [None, Some((1, 1_000_000))][count % 2];
+        t.peer_more(&Seg { seq: chance.number(), payload: vec![0x66; 100], timestamps, ..Seg::parse("PA 1:1 ack 1") });
+        acks += std::iter::from_fn(|| t.take()).count();
+    }
+    assert!((1..=4).contains(&acks), "{acks} ACKs at once");
+    t.peer("PA 1:101 ack 1 <ts 501 1000000>");
+    t.stack(". 1:1 ack 101 <ts 1000000 501>");
+    for _ in 0..10 {
+        t.peer("PA 1:101 ack 1 <ts 501 1000000>");
+        t.stack(". 1:1 ack 101 <ts 1000000 501>");
+    }
 }
 
 #[test]

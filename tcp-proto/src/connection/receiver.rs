@@ -141,6 +141,11 @@ impl Receiver {
         self.edge - self.next
     }
 
+    /// Whether a number lies so closely before RCV.NXT that the peer may be repeating it: what it had under way.
+    pub(super) fn has_recently_had(&self, seq: SeqNum) -> bool {
+        seq.at_or_before(self.next) && seq.at_or_after(self.next - self.capacity)
+    }
+
     /// Bytes that can be read.
     pub(super) fn readable(&self) -> usize {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len())

@@ -137,11 +137,13 @@ impl Connection {
         trimmed
     }
 
-    /// An unacceptable segment draws an ACK unless it is a RST. Those that carry nothing are rate-limited: two
-    /// confused peers must not answer each other's ACKs for ever. So are all in TIME-WAIT, where no data is waited for.
+    /// An unacceptable segment draws an ACK unless it is a RST. Only text that the peer may just have repeated, because
+    /// our ACK of it was lost, draws one every time. The rest is rate-limited: two confused peers must not answer each
+    /// other's ACKs for ever, and a stranger's segments must not make us send duplicate ACKs.
     fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        let limited = segment.length() == 0 || segment.syn() || self.state == State::TIME_WAIT;
-        if !segment.rst() && (!limited || self.may_answer(cx)) {
+        let repeats = segment.length() > 0 && !segment.syn() && self.recv.has_recently_had(segment.seq);
+        let unlimited = repeats && self.state != State::TIME_WAIT;
+        if !segment.rst() && (unlimited || self.may_answer(cx)) {
             self.recv.owed.now = true;
         }
     }
