@@ -73,8 +73,9 @@ pub(super) fn check_ephemeral_ports(config: &Config) -> Result<(), DaemonError> 
     Ok(())
 }
 
-pub(super) fn reserve_ports(listeners: &[Listener]) -> Result<Vec<OwnedFd>, DaemonError> {
-    let reserve = |listener: &Listener| Ok(net::reserve_port(listener.address, listener.foreign_address)?);
+pub(super) fn reserve_ports(listeners: &[Listener], interface: &Interface) -> Result<Vec<OwnedFd>, DaemonError> {
+    let reserve =
+        |listener: &Listener| Ok(net::reserve_port(listener.address, listener.foreign_address, Some(interface))?);
     listeners.iter().map(reserve).collect()
 }
 

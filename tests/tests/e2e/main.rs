@@ -8,6 +8,7 @@ mod connect;
 mod control;
 mod harness;
 mod http;
+mod interface;
 mod lifecycle;
 mod maps;
 mod program;
