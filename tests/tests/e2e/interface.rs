@@ -2,13 +2,12 @@
 //! go, and its end.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tests::Lab;
 use tests::daemon::Daemon;
 use tests::net::{SERVER_V4, WireOptions};
 use tests::peer::{self, assert_same, round_trip};
-use tests::wait::{until, until_it};
+use tests::wait::{End, until, until_it};
 
 use crate::{CHARGEN, DISCARD, ECHO, server};
 
@@ -117,21 +116,19 @@ fn an_address_that_goes_and_comes_back_takes_its_connections_along() {
 }
 
 /// Does `work` while a connection to the echo service goes back and forth, and sees that it still does afterwards.
-fn while_it_talks(lab: &Lab, work: impl FnOnce() + Send) {
+fn while_it_talks(lab: &Lab, work: impl FnOnce()) {
     let mut talk = lab.connect(server(ECHO));
-    let stop = AtomicBool::new(false);
+    let end = End::default();
     std::thread::scope(|scope| {
-        let talker = scope.spawn(|| {
+        let _end = end.comes();
+        scope.spawn(|| {
             let mut numbers = 0_u32..;
-            while !stop.load(Ordering::Relaxed) {
+            while !end.has_come() {
                 round_trip(&mut talk, &numbers.next().expect("not so many").to_be_bytes());
             }
             round_trip(&mut talk, b"to the end");
         });
-        let worked = scope.spawn(work).join();
-        stop.store(true, Ordering::Relaxed);
-        talker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        work();
     });
 }
 

@@ -14,6 +14,7 @@ mod maps;
 mod program;
 mod queues;
 mod refusal;
+mod sequences;
 mod services;
 mod timers;
 mod transfer;
