@@ -128,6 +128,24 @@ fn challenges_of_all_connections_together_are_limited_and_nobody_can_count_on_ho
     assert_eq!(crowd.stack.count(State::ESTABLISHED), 2000);
 }
 
+#[test]
+fn a_syn_repeated_ten_thousand_times_draws_two_syn_acks_a_second() {
+    let mut t = Trace::listen(plain());
+    t.peer("S 0:0 <mss 1460>");
+    t.stack("SA 0:0 ack 1 <mss 1460>");
+    let mut answers = 0;
+    for _ in 0..10 {
+        for _ in 0..1000 {
+            t.peer_more(&Seg::parse("S 0:0 <mss 1460>"));
+            answers += std::iter::from_fn(|| t.take()).count();
+        }
+        t.now += ms(100);
+    }
+    assert_eq!((answers, t.stack.count(State::SYN_RCVD)), (2, 1));
+    t.peer(". 1:1 ack 1");
+    assert_eq!(t.state(), State::ESTABLISHED);
+}
+
 // Initial sequence numbers.
 
 /// Our ISN for a connection from `port`, which a reset ends again.
