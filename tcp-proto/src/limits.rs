@@ -19,7 +19,8 @@ pub(crate) const CONNECTION_ACK_INTERVAL: Duration = Duration::from_millis(500);
 /// half of it and one and a half, so that nobody can count on it (RFC 5961 section 7, CVE-2016-5696).
 pub(crate) const CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 /// How far before RCV.NXT a segment from another MAC address may begin to be believed that the peer is there now, bytes:
-/// the peer may repeat what we have, because our ACKs went where it no longer is.
+/// the peer may repeat what we have, because our ACKs went where it no longer is. As long as we seem not to be heard,
+/// it is the receive buffer.
 pub(crate) const LINK_REACH: u32 = 65_535;
 /// Entries of the connection table refreshed in one turn, at most.
 pub(crate) const REFRESH_BATCH: usize = 256;

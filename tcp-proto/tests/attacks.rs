@@ -342,6 +342,41 @@ fn answers_follow_the_peer_to_another_mac_address() {
 }
 
 #[test]
+fn answers_follow_a_peer_that_moved_with_a_whole_window_in_flight() {
+    let mut t = received_much();
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.stack(". 1:1 ack 200001");
+}
+
+#[test]
+fn with_data_in_flight_such_an_old_segment_counts_only_when_they_seem_not_to_be_heard() {
+    let mut t = received_much();
+    t.write(100);
+    t.stack("PA 1:101 ack 200001");
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.mac = PEER_MAC;
+    t.stack(". 101:101 ack 200001");
+    t.stack_at(200, "PA 1:101 ack 200001");
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.stack(". 101:101 ack 200001");
+}
+
+/// A connection that has received 200 kB and acknowledged all of it.
+fn received_much() -> Trace {
+    let scaled = TcpConfig { window_scale: true, ..plain() };
+    let mut t = Trace::established_with(scaled, "S 0:0 <mss 1460,ws 5>", 2000);
+    for first in (1..200_001).step_by(1000) {
+        t.peer(&format!(". {first}:{} ack 1", first + 1000));
+        t.read(1000);
+        while t.take().is_some() {}
+    }
+    t
+}
+
+#[test]
 fn the_handshake_goes_to_whoever_answers_it() {
     let mut t = Trace::connect(plain());
     t.stack("S 0:0 <mss 1460>");

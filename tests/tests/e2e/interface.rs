@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tests::Lab;
 use tests::daemon::Daemon;
 use tests::net::{SERVER_V4, WireOptions};
-use tests::peer::{self, assert_same, round_trip};
+use tests::peer::{self, assert_same, bytes, round_trip};
 use tests::wait::{End, until, until_it};
 
 use crate::{CHARGEN, DISCARD, ECHO, server};
@@ -113,6 +113,25 @@ fn an_address_that_goes_and_comes_back_takes_its_connections_along() {
     for port in [ECHO, DISCARD] {
         assert_same(&peer::exchange(&lab.connect(server(port)), b"a new one"), b"a new one");
     }
+}
+
+#[test]
+fn a_stream_goes_on_when_its_peer_gets_another_mac_address() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let connection = lab.connect(server(ECHO));
+    let data = bytes(20_000_000, 60);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            for last in 0..10 {
+                lab.client
+                    .ip(&format!("link set {} address 02:77:00:00:00:{last:02x}", lab.client.interface()))
+                    .unwrap();
+            }
+        });
+        assert_same(&peer::exchange(&connection, &data), &data);
+        assert!(mover.is_finished(), "the stream was over too early; the test did not test anything");
+    });
 }
 
 /// Does `work` while a connection to the echo service goes back and forth, and sees that it still does afterwards.
