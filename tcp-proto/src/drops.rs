@@ -29,6 +29,10 @@ pub(crate) enum DropReason {
     TooManyConnections,
     /// The connection table had no room.
     TableFull,
+    /// In TIME_WAIT, ended early to make room for another.
+    TimeWaitEvicted,
+    /// An orphan, reset because there were `max_orphans` already.
+    TooManyOrphans,
     /// Outside the receive window (RFC 9293 section 3.10.7.4, first step).
     OutOfWindow,
     /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
@@ -69,6 +73,8 @@ names! {
     AcceptQueueFull => "accept_queue_full",
     TooManyConnections => "too_many_connections",
     TableFull => "table_full",
+    TimeWaitEvicted => "time_wait_evicted",
+    TooManyOrphans => "too_many_orphans",
     OutOfWindow => "out_of_window",
     OldTimestamp => "old_timestamp",
     BadAck => "bad_ack",

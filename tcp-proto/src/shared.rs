@@ -23,8 +23,6 @@ pub(crate) struct Shared {
     pub(crate) events: VecDeque<Event>,
     /// Segments that belong to no connection (any more), ready to be sent.
     pub(crate) replies: VecDeque<Outgoing>,
-    /// Connections whose application found the pool empty and waits for memory, each once.
-    pub(crate) starved: VecDeque<ConnectionId>,
     pub(crate) reset_limit: RateLimit,
     challenge_limit: RateLimit,
 }
@@ -32,15 +30,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: StackConfig, isn_secret: SipKey, random: SipKey) -> Self {
         Shared {
-            pool: Pool::new(config.max_buffer_memory),
+            pool: Pool::new(config.share(config.max_buffer_memory)),
             random: Random::new(random),
             isn_secret,
             drops: DropCounters::default(),
             events: VecDeque::new(),
             replies: VecDeque::new(),
-            starved: VecDeque::new(),
             reset_limit: RateLimit::exact(config.rst_rate),
-            challenge_limit: RateLimit::randomised(CHALLENGE_ACKS_PER_SECOND),
+            challenge_limit: RateLimit::randomised(config.share(CHALLENGE_ACKS_PER_SECOND as usize) as u32),
             config,
         }
     }

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use tcp_common::State;
 use tcp_common::counters::Counters;
+use tcp_common::layout::ListenerValue;
+use tcp_proto::ListenerInfo;
 
 use crate::afxdp::RingStatistics;
 use crate::worker::{ListenerReport, Report};
@@ -50,8 +52,14 @@ pub struct ListenerStats {
     pub syn_queue_max: u32,
     /// Connections that wait for their service.
     pub accept_queue: u32,
-    /// SYNs and last ACKs dropped because a queue was full.
+    /// Most that ever waited; over several workers the sum of their peaks.
+    pub accept_queue_max: u32,
+    /// SYNs and last ACKs dropped because a queue was full: the sum of the next two.
     pub overflows: u64,
+    /// SYNs dropped because the SYN queue was full.
+    pub syn_overflows: u64,
+    /// Last ACKs dropped because the accept queue was full.
+    pub accept_overflows: u64,
     /// Whether SYNs are answered with cookies: always `off` so far.
     pub cookie_mode: &'static str,
 }
@@ -87,6 +95,17 @@ impl Stats {
         stats
     }
 
+    /// The listeners as the map LISTENERS has them.
+    pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
+        (0..).zip(&self.listeners).map(|(index, listener)| (listener.address, listener.map_value(index)))
+    }
+
+    /// How often something was dropped for `reason`; a reason that does not exist never struck.
+    #[must_use]
+    pub fn drop_count(&self, reason: &str) -> u64 {
+        self.drops.get(reason).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, worker: &Report) {
         for &(reason, count) in &worker.drops {
             *self.drops.entry(reason).or_default() += count;
@@ -104,21 +123,57 @@ impl Stats {
     fn add_listener(&mut self, report: &ListenerReport) {
         let info = &report.info;
         match self.listeners.iter_mut().find(|known| known.address == info.address) {
-            Some(known) => {
-                known.syn_queue += info.syn_queue;
-                known.syn_queue_max += info.syn_queue_max;
-                known.accept_queue += info.accept_queue;
-                known.overflows += info.overflows;
+            Some(known) => known.add(info),
+            None => {
+                let mut new = ListenerStats::new(info.address, report.service.to_string());
+                new.add(info);
+                self.listeners.push(new);
             }
-            None => self.listeners.push(ListenerStats {
-                address: info.address,
-                service: report.service.to_string(),
-                syn_queue: info.syn_queue,
-                syn_queue_max: info.syn_queue_max,
-                accept_queue: info.accept_queue,
-                overflows: info.overflows,
-                cookie_mode: "off",
-            }),
+        }
+    }
+}
+
+impl ListenerStats {
+    /// A listener that nothing has come to yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, service: String) -> Self {
+        ListenerStats {
+            address,
+            service,
+            syn_queue: 0,
+            syn_queue_max: 0,
+            accept_queue: 0,
+            accept_queue_max: 0,
+            overflows: 0,
+            syn_overflows: 0,
+            accept_overflows: 0,
+            cookie_mode: "off",
+        }
+    }
+
+    /// Adds one worker's figures.
+    fn add(&mut self, info: &ListenerInfo) {
+        self.syn_queue += info.syn_queue;
+        self.syn_queue_max += info.syn_queue_max;
+        self.accept_queue += info.accept_queue;
+        self.accept_queue_max += info.accept_queue_max;
+        self.overflows += info.syn_overflows + info.accept_overflows;
+        self.syn_overflows += info.syn_overflows;
+        self.accept_overflows += info.accept_overflows;
+    }
+
+    /// The same figures as the map LISTENERS has them; `index` is the position in the list of listeners.
+    fn map_value(&self, index: u32) -> ListenerValue {
+        ListenerValue {
+            index,
+            syn_queue: self.syn_queue,
+            syn_queue_max: self.syn_queue_max,
+            accept_queue: self.accept_queue,
+            accept_queue_max: self.accept_queue_max,
+            pad: 0,
+            overflows: self.overflows,
+            syn_overflows: self.syn_overflows,
+            accept_overflows: self.accept_overflows,
         }
     }
 }
@@ -136,7 +191,7 @@ pub fn status_page(listeners: &[ListenerReport], states: &[(State, usize)], buff
             escape(&service.to_string()),
             info.syn_queue,
             info.accept_queue,
-            info.overflows
+            info.syn_overflows + info.accept_overflows
         );
     }
     let mut counts = String::new();
@@ -164,8 +219,6 @@ fn escape(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tcp_proto::ListenerInfo;
-
     use super::*;
     use crate::config::{Backend, Proxy, Service};
 
@@ -175,7 +228,9 @@ mod tests {
             syn_queue: 1,
             syn_queue_max: 2,
             accept_queue: 3,
-            overflows: 4,
+            accept_queue_max: 4,
+            syn_overflows: 5,
+            accept_overflows: 6,
         };
         Report {
             listeners: vec![ListenerReport { info, service, age: Duration::ZERO }],
@@ -193,7 +248,7 @@ mod tests {
         let stats = serde_json::to_value(Stats::gather("veth0", &program, &workers)).unwrap();
         let listener = serde_json::json!({
             "address": "[::]:80", "service": "echo", "syn_queue": 2, "syn_queue_max": 4, "accept_queue": 6,
-            "overflows": 8, "cookie_mode": "off",
+            "accept_queue_max": 8, "overflows": 22, "syn_overflows": 10, "accept_overflows": 12, "cookie_mode": "off",
         });
         assert_eq!(stats["listeners"], serde_json::json!([listener]));
         assert_eq!(stats["drops"]["stray_rst"], 44);

@@ -323,7 +323,7 @@ impl Connection {
 
     /// The writer is told once a good part of the buffer is free again, unless there is no memory for it.
     fn tell_writer(&mut self, cx: &mut Context<'_>) {
-        let waits = self.held && self.send.writer_waits == WriterWaits::ForRoom;
+        let waits = self.is_held() && self.send.writer_waits == WriterWaits::ForRoom;
         if !waits || self.send.queued() > self.config.send_buffer / 2 {
             return;
         }
@@ -331,7 +331,7 @@ impl Connection {
             self.send.writer_waits = WriterWaits::No;
             cx.event(Event::Writable(cx.id));
         } else {
-            self.starve(cx);
+            self.starve();
         }
     }
 
@@ -356,7 +356,7 @@ impl Connection {
 
     /// Whether nobody will ever read what arrives: the application is gone (SHLD-3).
     fn is_deaf(&self) -> bool {
-        !self.held && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
+        self.is_orphan() && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
     }
 
     fn text_advances(&mut self, cx: &mut Context<'_>, advance: u32, filled_gap: bool) {
@@ -369,7 +369,7 @@ impl Connection {
         } else {
             self.delay_ack(cx);
         }
-        if self.held {
+        if self.is_held() {
             cx.event(Event::Readable(cx.id));
         }
     }
@@ -405,7 +405,7 @@ impl Connection {
         self.recv.next = self.recv.next.latest(fin + 1);
         self.recv.owed.now = true;
         self.advance(cx, Cause::Fin);
-        if self.held {
+        if self.is_held() {
             cx.event(Event::Readable(cx.id));
         }
     }

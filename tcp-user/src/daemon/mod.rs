@@ -6,13 +6,14 @@
 mod context;
 mod error;
 mod interface;
+mod limits;
 mod start;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +27,7 @@ use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
 use crate::xdp::{Program, ProgramLog};
 use context::Context;
 use error::system;
+use limits::LimitLog;
 
 pub use error::DaemonError;
 pub use start::{load, unload};
@@ -153,7 +155,7 @@ impl Running {
         tokio::try_join!(
             worker_ended,
             control,
-            heartbeat(program, &context.workers),
+            heartbeat(context),
             interface::follow(program, watch, served),
             forward_log(log),
         )
@@ -181,13 +183,20 @@ async fn first_end(workers: &mut [Worker]) -> WorkerError {
     select_all(workers.iter_mut().map(|worker| Box::pin(worker.ended()))).await.0
 }
 
-/// Tells the program that the daemon lives, as long as every worker answers.
-async fn heartbeat(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Result<(), DaemonError> {
+/// Once a second, as long as every worker answers: tells the program that the daemon lives, brings the figures in
+/// LISTENERS up to date, and logs the limits that were hit.
+async fn heartbeat(context: &Context) -> Result<(), DaemonError> {
     let mut ticks = tokio::time::interval(HEARTBEAT);
+    let mut limits = LimitLog::default();
     loop {
         ticks.tick().await;
-        try_join_all(workers.iter().map(|worker| worker.ask(Command::Ping))).await?;
-        program.borrow_mut().heartbeat(worker::now().as_nanos())?;
+        let stats = context.gather().await?;
+        let mut program = context.program.borrow_mut();
+        program.heartbeat(worker::now().as_nanos())?;
+        program.set_listener_values(stats.listener_values())?;
+        for line in limits.look(&stats, Instant::now()) {
+            tracing::warn!("{line}");
+        }
     }
 }
 

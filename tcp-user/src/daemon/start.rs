@@ -140,11 +140,12 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<
             mtu: interface.mtu as u16,
             queue: queue as u16,
             max_connections: config.max_connections as usize,
+            max_orphans: config.max_orphans as usize,
+            max_buffer_memory: config.max_buffer_memory,
             ephemeral_ports: config.ephemeral_ports.clone(),
             stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
             rst_rate: config.rst_rate,
-            ..StackConfig::default()
         },
         seed,
         listeners: config.listeners.iter().map(listener).collect(),

@@ -117,7 +117,6 @@ impl<L: Link> Driver<L> {
                 self.abort();
                 let _ = reply.send(());
             }
-            Command::Ping(reply) => drop(reply.send(())),
             Command::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())

@@ -70,7 +70,7 @@ pub enum Command {
         /// At most [`ROWS_PER_TURN`] rows, and where to go on.
         reply: oneshot::Sender<Slice>,
     },
-    /// Figures.
+    /// Figures; the answer is also a sign of life.
     Report(oneshot::Sender<Report>),
     /// An active open.
     Connect(Box<ActiveOpen>),
@@ -78,8 +78,6 @@ pub enum Command {
     Drain(oneshot::Sender<()>),
     /// Reset every connection; answered when the resets are sent.
     Abort(oneshot::Sender<()>),
-    /// Answered at once: a sign of life.
-    Ping(oneshot::Sender<()>),
     /// End the thread, whatever still goes on.
     Stop,
 }

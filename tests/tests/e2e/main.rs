@@ -10,6 +10,7 @@ mod harness;
 mod http;
 mod interface;
 mod lifecycle;
+mod limits;
 mod maps;
 mod program;
 mod queues;
