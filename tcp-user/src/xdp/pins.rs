@@ -42,8 +42,15 @@ pub(super) struct MapShape {
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
-    /// The open directory carries the lock, and is never looked at again.
-    _lock: File,
+    /// The open directory; it carries the lock.
+    lock: File,
+}
+
+impl Drop for Pins {
+    /// Closing the directory would do, were there not children of other threads that have it, too, until they exec.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Pins {
@@ -86,7 +93,7 @@ impl Pins {
             Err(fs::TryLockError::Error(error)) => return Err(pins_error(directory)(error)),
             Ok(()) => {}
         }
-        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), _lock: lock }))
+        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), lock }))
     }
 
     /// The path of a pin.
