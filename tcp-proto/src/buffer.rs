@@ -20,18 +20,25 @@ type Block = Box<[u8; BLOCK]>;
 pub(crate) struct Pool {
     free: Vec<Block>,
     in_use: usize,
+    /// Blocks that went back to the allocator so far.
+    freed: u64,
     limit: usize,
 }
 
 impl Pool {
     /// A pool that never hands out more than `limit` bytes at once.
     pub(crate) fn new(limit: usize) -> Self {
-        Pool { free: Vec::new(), in_use: 0, limit: limit / BLOCK }
+        Pool { free: Vec::new(), in_use: 0, freed: 0, limit: limit / BLOCK }
     }
 
     /// Bytes handed out now.
     pub(crate) fn in_use(&self) -> usize {
         self.in_use * BLOCK
+    }
+
+    /// Bytes that went back to the allocator so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.freed * BLOCK as u64
     }
 
     /// Whether it has a block for whoever can wait: the last quarter is kept for bytes that arrive in order,
@@ -57,6 +64,8 @@ impl Pool {
         self.in_use -= 1;
         if self.free.len() < KEPT {
             self.free.push(block);
+        } else {
+            self.freed += 1;
         }
     }
 }

@@ -327,6 +327,12 @@ impl Stack {
         self.shared.pool.in_use()
     }
 
+    /// Bytes of buffers that went back to the allocator so far.
+    #[must_use]
+    pub fn buffers_freed(&self) -> u64 {
+        self.shared.pool.freed()
+    }
+
     // Segments, on their way to a connection.
 
     fn segment_arrives(&mut self, now: Instant, key: ConnectionKey, link: LinkAddress, segment: &Segment<'_>) {

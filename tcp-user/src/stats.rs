@@ -37,6 +37,8 @@ pub struct Stats {
     pub connections: BTreeMap<&'static str, usize>,
     /// Bytes in send and receive buffers.
     pub buffer_bytes: usize,
+    /// Bytes of such buffers that went back to the allocator so far.
+    pub buffer_bytes_freed: u64,
 }
 
 /// Figures of a listener, over all workers.
@@ -90,6 +92,7 @@ impl Stats {
             cookies: Cookies::default(),
             connections: BTreeMap::new(),
             buffer_bytes: 0,
+            buffer_bytes_freed: 0,
         };
         workers.iter().for_each(|worker| stats.add(worker));
         stats
@@ -118,6 +121,7 @@ impl Stats {
         }
         self.rings.extend(worker.rings.clone());
         self.buffer_bytes += worker.buffer_memory;
+        self.buffer_bytes_freed += worker.buffers_freed;
     }
 
     fn add_listener(&mut self, report: &ListenerReport) {
@@ -238,6 +242,7 @@ mod tests {
             drops: vec![("checksum", 1), ("stray_rst", 2)],
             rings: None,
             buffer_memory: 10,
+            buffers_freed: 20,
         }
     }
 

@@ -7,6 +7,7 @@ mod context;
 mod error;
 mod interface;
 mod limits;
+mod memory;
 mod start;
 
 use std::cell::{Cell, RefCell};
@@ -187,10 +188,14 @@ async fn first_end(workers: &mut [Worker]) -> WorkerError {
 /// LISTENERS up to date, and logs the limits that were hit.
 async fn heartbeat(context: &Context) -> Result<(), DaemonError> {
     let mut ticks = tokio::time::interval(HEARTBEAT);
-    let mut limits = LimitLog::default();
+    let (mut limits, mut ebb) = (LimitLog::default(), memory::Ebb::default());
     loop {
         ticks.tick().await;
         let stats = context.gather().await?;
+        if ebb.is_low(stats.buffer_bytes, stats.buffer_bytes_freed) {
+            // Besides the workers: it walks over all free memory. A worker waits for it only where it allocates.
+            drop(tokio::task::spawn_blocking(crate::sys::memory::give_back));
+        }
         let mut program = context.program.borrow_mut();
         program.heartbeat(worker::now().as_nanos())?;
         program.set_listener_values(stats.listener_values())?;

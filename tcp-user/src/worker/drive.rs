@@ -136,6 +136,7 @@ impl<L: Link> Driver<L> {
             drops: stack.drops(),
             rings,
             buffer_memory: stack.buffer_memory(),
+            buffers_freed: stack.buffers_freed(),
         })
     }
 

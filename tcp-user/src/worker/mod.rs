@@ -116,6 +116,8 @@ pub struct Report {
     pub rings: Option<RingStatistics>,
     /// Bytes in buffers of connections.
     pub buffer_memory: usize,
+    /// Bytes of buffers that went back to the allocator so far.
+    pub buffers_freed: u64,
 }
 
 /// Figures of a listener and what it serves.

@@ -34,16 +34,20 @@ fn clients_killed_by_the_hundred_in_the_middle_of_a_transfer_leave_nothing() {
     let _turn = alone();
     let lab = Lab::for_load(&WireOptions::default());
     let daemon = serve(&lab);
-    let mut memory = Vec::new();
+    let start = resident(&daemon);
     for _ in 0..3 {
         let mut client = reader_of_nothing(&lab);
         until_it("everybody connected", || count(&daemon, "ESTABLISHED"), |here| *here == MANY as u64);
         until_it("data on their way", || daemon.stats()["buffer_bytes"].as_u64(), |bytes| bytes.is_some_and(|b| b > 0));
+        until_it("full send buffers", || resident(&daemon), |now| *now > 2 * start);
         client.kill();
+        let peak = resident(&daemon);
         wait_for_nothing_left(&daemon);
-        memory.push(resident(&daemon));
+        let least = peak.min(start + (peak - start) / 10);
+        let back = until_it("memory given back", || resident(&daemon), |now| *now <= least);
+        println!("resident memory: {start} KiB at first, {peak} with {MANY} full send buffers, {back} after their end");
+        assert!(peak > 2 * start, "there was nothing to give back");
     }
-    println!("resident memory after each hundredfold death: {memory:?} KiB");
 }
 
 #[test]
