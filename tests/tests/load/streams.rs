@@ -54,7 +54,7 @@ fn a_hundred_megabytes_each_way_arrive_over_a_wire_that_loses_one_segment_in_a_h
         let lab = Lab::for_load(&WireOptions { loss: LOSS, ..WireOptions::default() });
         let daemon = lab.daemon().tcp("msl = \"50ms\"").listen(v4, ECHO, "echo").listen(v6, ECHO, "echo").start();
         let connection = peer::connect(&lab.client, server(turn, ECHO));
-        let (stream, pieces) = (Stream::new(2), HUNDRED_MEGABYTES / 2);
+        let (stream, pieces) = (Stream::new(2), HUNDRED_MEGABYTES);
         let what = format!("pieces of 64 KiB each way to {} over a bad wire", server(turn, ECHO));
         timed(&what, pieces as u64, || send_and_compare(&connection, &stream, pieces));
         let repeated = peer::retransmits(&lab.client);
