@@ -315,13 +315,20 @@ impl Stack {
         self.listeners.get(id).map(crate::listener::Listener::info)
     }
 
-    /// Why segments were dropped: every reason and how often.
+    /// Why segments, answers and connections were dropped: every reason and how often.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         self.shared.drops.iter().collect()
     }
 
-    /// Bytes in send and receive buffers of all connections.
+    /// How often an application could not queue all that it wanted to send, because the `send_buffer` was full or
+    /// because there was no `memory`.
+    #[must_use]
+    pub fn waits(&self) -> [(&'static str, u64); 2] {
+        self.shared.waits.named()
+    }
+
+    /// Bytes in send and receive buffers of all connections, with their bookkeeping.
     #[must_use]
     pub fn buffer_memory(&self) -> usize {
         self.shared.pool.in_use()

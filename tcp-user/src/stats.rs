@@ -23,8 +23,11 @@ pub struct Stats {
     pub interface: String,
     /// Listeners, in the order of the configuration.
     pub listeners: Vec<ListenerStats>,
-    /// Frames and segments dropped by reason, by the program and by the stack.
+    /// Frames, segments, answers and connections dropped by reason, by the program and by the stack.
     pub drops: BTreeMap<&'static str, u64>,
+    /// How often an application could not queue all that it wanted to send: the `send_buffer` was full, or there was no
+    /// `memory`.
+    pub waits: BTreeMap<&'static str, u64>,
     /// What became of the frames that the program saw.
     pub verdicts: BTreeMap<&'static str, u64>,
     /// Segments of owned ports by kind.
@@ -35,7 +38,7 @@ pub struct Stats {
     pub cookies: Cookies,
     /// Connections by state.
     pub connections: BTreeMap<&'static str, usize>,
-    /// Bytes in send and receive buffers.
+    /// Bytes in send and receive buffers, with their bookkeeping.
     pub buffer_bytes: usize,
     /// Bytes of such buffers that went back to the allocator so far.
     pub buffer_bytes_freed: u64,
@@ -86,6 +89,7 @@ impl Stats {
             interface: interface.to_owned(),
             listeners: Vec::new(),
             drops: program.drops().collect(),
+            waits: BTreeMap::new(),
             verdicts: program.verdicts().collect(),
             classes: program.classes().collect(),
             rings: Vec::new(),
@@ -112,6 +116,9 @@ impl Stats {
     fn add(&mut self, worker: &Report) {
         for &(reason, count) in &worker.drops {
             *self.drops.entry(reason).or_default() += count;
+        }
+        for (cause, count) in worker.waits {
+            *self.waits.entry(cause).or_default() += count;
         }
         for &(state, count) in &worker.states {
             *self.connections.entry(state.name()).or_default() += count;
@@ -240,6 +247,7 @@ mod tests {
             listeners: vec![ListenerReport { info, service, age: Duration::ZERO }],
             states: vec![(State::LISTEN, 1), (State::ESTABLISHED, 5)],
             drops: vec![("checksum", 1), ("stray_rst", 2)],
+            waits: [("send_buffer", 1), ("memory", 2)],
             rings: None,
             buffer_memory: 10,
             buffers_freed: 20,
@@ -258,6 +266,7 @@ mod tests {
         assert_eq!(stats["listeners"], serde_json::json!([listener]));
         assert_eq!(stats["drops"]["stray_rst"], 44);
         assert_eq!(stats["drops"]["checksum"], 2);
+        assert_eq!(stats["waits"], serde_json::json!({ "send_buffer": 2, "memory": 4 }));
         assert_eq!(stats["connections"]["ESTABLISHED"], 10);
         assert_eq!(stats["verdicts"]["pass"], 9);
         assert_eq!(stats["cookies"], serde_json::json!({ "sent": 0, "ok": 0, "bad": 0 }));

@@ -19,6 +19,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
 use crate::config::TcpConfig;
 use crate::congestion::{CongestionControl, Reno};
+use crate::drops::DropReason;
 use crate::limits::CONNECTION_ACK_INTERVAL;
 use crate::recovery::Recovery;
 use crate::rtt::Rtt;
@@ -321,13 +322,15 @@ impl Connection {
 
     /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.
     fn may_challenge(&mut self, cx: &mut Context<'_>) -> bool {
-        cx.now >= self.next_challenge && cx.may_challenge() && self.may_answer(cx)
+        let too_soon = cx.now < self.next_challenge;
+        (too_soon || cx.may_challenge()) && self.may_answer(cx)
     }
 
     /// Whether an out-of-window ACK may leave now; takes it if so. The limit is this connection's own: others'
     /// segments must not keep it from answering keep-alive probes.
-    fn may_answer(&mut self, cx: &Context<'_>) -> bool {
+    fn may_answer(&mut self, cx: &mut Context<'_>) -> bool {
         if cx.now < self.next_challenge {
+            cx.drop(DropReason::AckRate);
             return false;
         }
         self.next_challenge = cx.now + CONNECTION_ACK_INTERVAL;

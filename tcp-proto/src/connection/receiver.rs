@@ -165,7 +165,7 @@ impl Receiver {
     /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.
     pub(super) fn insert(&mut self, pool: &mut Pool, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if (seq + bytes.len() as u32).after(self.limit()) {
-            return Err(NoRoom);
+            return Err(NoRoom::Buffer);
         }
         let buffer = self.buffer.get_or_insert_default();
         let advance = buffer.insert(pool, self.next, seq, bytes);

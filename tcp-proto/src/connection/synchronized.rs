@@ -347,8 +347,8 @@ impl Connection {
         match self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload) {
             Ok(0) => self.recv.owe_duplicate(),
             Ok(advance) => self.text_advances(cx, advance, filled_gap),
-            Err(_) => {
-                cx.drop(DropReason::NoMemory);
+            Err(why) => {
+                cx.drop(why.into());
                 self.recv.owed.now = true;
             }
         }

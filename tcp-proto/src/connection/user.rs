@@ -28,8 +28,14 @@ impl Connection {
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
         match self.send.writer_waits {
             WriterWaits::ForMemory => {}
-            _ if taken < room => self.starve(),
-            _ if taken < bytes.len() => self.send.writer_waits = WriterWaits::ForRoom,
+            _ if taken < room => {
+                cx.shared.waits.memory += 1;
+                self.starve();
+            }
+            _ if taken < bytes.len() => {
+                cx.shared.waits.send_buffer += 1;
+                self.send.writer_waits = WriterWaits::ForRoom;
+            }
             _ => self.send.writer_waits = WriterWaits::No,
         }
         taken

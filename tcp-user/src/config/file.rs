@@ -46,10 +46,10 @@ pub struct File {
     /// first one that has delivered everything. Default 16384. Of the whole daemon: each worker (RX queue) has an
     /// equal share, rounded up.
     pub max_orphans: Option<Bounded<1, 16_777_216>>,
-    /// Most memory in send and receive buffers of all connections together, 1 MiB to 1 TiB; taken only as needed. The
+    /// Most memory in send and receive buffers of all connections together, 16 MiB to 1 TiB; taken only as needed. The
     /// last quarter is kept for data that arrive in order. Default 1 GiB. Of the whole daemon: each worker has an equal
     /// share, rounded up.
-    pub max_buffer_memory: Option<ByteSize<{ 1 << 20 }, { 1 << 40 }>>,
+    pub max_buffer_memory: Option<ByteSize<{ 16 << 20 }, { 1 << 40 }>>,
     /// Resets per second and CPU, that is for each worker, for segments without a connection, 0 to 1,000,000. Default
     /// 1000.
     pub rst_rate: Option<Bounded<0, 1_000_000>>,

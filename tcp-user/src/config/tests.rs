@@ -188,7 +188,7 @@ fn a_value_out_of_range_is_refused_with_its_place_its_key_and_the_range() {
     assert_eq!(refusal("max_orphans = 0\n"), "xtcp.toml:1:15: `max_orphans`: must be 1 to 16777216, is 0");
     assert_eq!(
         refusal("max_buffer_memory = \"4KiB\"\n"),
-        "xtcp.toml:1:21: `max_buffer_memory`: must be 1048576 to 1099511627776 bytes, is 4096"
+        "xtcp.toml:1:21: `max_buffer_memory`: must be 16777216 to 1099511627776 bytes, is 4096"
     );
     assert_eq!(refusal("vlans = [1, 4095]\n"), "xtcp.toml:1:9: `vlans`: must be 1 to 4094, is 4095");
 }

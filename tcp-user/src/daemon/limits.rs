@@ -55,6 +55,36 @@ const LIMITS: &[Limit] = &[
         remedy: "raise max_buffer_memory",
     },
     Limit {
+        count: |stats| stats.waits.get("memory").copied().unwrap_or(0),
+        what: "writes cut short: no memory for them",
+        remedy: "raise max_buffer_memory",
+    },
+    Limit {
+        count: |stats| stats.drop_count("receive_buffer_full"),
+        what: "segments dropped: beyond the receive buffer",
+        remedy: "raise recv_buffer",
+    },
+    Limit {
+        count: |stats| stats.drop_count("too_many_gaps"),
+        what: "segments dropped: too many gaps in their connection's data",
+        remedy: "the path loses much, or a peer attacks",
+    },
+    Limit {
+        count: |stats| stats.drop_count("ack_rate"),
+        what: "segments not answered: their connection had just sent an ACK of this kind",
+        remedy: "a peer repeats nonsense, or somebody attacks",
+    },
+    Limit {
+        count: |stats| stats.drop_count("challenge_rate"),
+        what: "segments not answered: too many challenge ACKs",
+        remedy: "somebody attacks many connections",
+    },
+    Limit {
+        count: |stats| stats.drop_count("reply_queue_full"),
+        what: "segments without a connection not answered: too many answers wait to be sent",
+        remedy: "the worker can't keep up with them",
+    },
+    Limit {
         count: |stats| stats.drop_count("rate_limited"),
         what: "segments without a connection not answered",
         remedy: "raise rst_rate, or set no_connection = \"drop\"",
@@ -62,7 +92,7 @@ const LIMITS: &[Limit] = &[
     Limit {
         count: |stats| stats.rings.iter().map(|ring| ring.handover.handover_full).sum(),
         what: "segments dropped: too many for a worker arrived on other queues",
-        remedy: "see docs/limits.md",
+        remedy: "spread flows over queues, or use fewer",
     },
 ];
 

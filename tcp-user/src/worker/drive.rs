@@ -134,6 +134,7 @@ impl<L: Link> Driver<L> {
             listeners: listener_reports(stack, &self.listeners),
             states: State::ALL.iter().map(|&state| (state, stack.count(state))).collect(),
             drops: stack.drops(),
+            waits: stack.waits(),
             rings,
             buffer_memory: stack.buffer_memory(),
             buffers_freed: stack.buffers_freed(),

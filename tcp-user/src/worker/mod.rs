@@ -110,8 +110,10 @@ pub struct Report {
     pub listeners: Vec<ListenerReport>,
     /// Number of connections by state.
     pub states: Vec<(State, usize)>,
-    /// Segments that the stack dropped, by reason.
+    /// Segments, answers and connections that the stack dropped, by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// How often an application could not queue all that it wanted to send, by what it waited for.
+    pub waits: [(&'static str, u64); 2],
     /// Figures of the AF_XDP socket; `None` when the kernel did not tell.
     pub rings: Option<RingStatistics>,
     /// Bytes in buffers of connections.
