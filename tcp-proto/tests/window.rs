@@ -202,7 +202,8 @@ fn a_receive_buffer_beyond_64_kib_is_offered_and_really_taken() {
     // Rounding to the scale lets a little more in.
     let taken = next as usize - 1;
     assert!(((1 << 20)..=(1 << 20) + SLACK).contains(&taken), "{taken} bytes");
-    assert!(t.stack.buffer_memory() <= (1 << 20) + SLACK + 4096);
+    // A block more, because the first one is half read, and a hundredth for the list of blocks.
+    assert!(t.stack.buffer_memory() <= ((1 << 20) + SLACK + 4096) * 101 / 100);
     assert_eq!(t.read(1 << 21), taken);
     let update = t.take().expect("a window update");
     assert_eq!((update.ack, u32::from(update.window) << 5), (next, 1 << 20));
