@@ -125,6 +125,15 @@ impl Checker {
         }
     }
 
+    /// Takes a frame that an attacker sends past the capture (no packet socket sees what AF_XDP sends): it may be
+    /// answered by a RST, and nothing else follows from it.
+    pub fn forged(&mut self, frame: &[u8]) {
+        if let Some(segment) = Segment::parse(Duration::ZERO, frame) {
+            let flow = self.flows.entry((segment.destination, segment.source)).or_default();
+            flow.acknowledged_by_peer(segment.ack);
+        }
+    }
+
     /// The segments captured so far, both ways, in order: all of them, or the last ones that are kept.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
@@ -224,11 +233,15 @@ impl Flow {
             self.peer_scale = Offer::of(segment);
         }
         if segment.flags.ack {
-            if self.peer_acks.len() >= REMEMBERED_ACKS {
-                self.peer_acks.clear();
-            }
-            self.peer_acks.insert(segment.ack);
+            self.acknowledged_by_peer(segment.ack);
         }
+    }
+
+    fn acknowledged_by_peer(&mut self, ack: u32) {
+        if self.peer_acks.len() >= REMEMBERED_ACKS {
+            self.peer_acks.clear();
+        }
+        self.peer_acks.insert(ack);
     }
 
     fn check_ack(&self, segment: &Segment) -> Option<(Rule, String)> {

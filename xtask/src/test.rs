@@ -16,6 +16,9 @@ use crate::{build, root, setup};
 /// How often `--long` runs the end-to-end tests, and for how many seconds the first time the soak among them.
 const LONG_RUNS: u32 = 5;
 const SOAK_SECONDS: &str = "1200";
+/// The program whose tests send at a given pace, each for ten seconds: so many run at once.
+const UNHURRIED: &str = "attacks-";
+const UNHURRIED_AT_ONCE: &str = "6";
 const SOAK_VARIABLE: &str = "XTCP_SOAK_SECONDS";
 
 /// Runs every check, cheapest first.
@@ -92,6 +95,10 @@ fn run_program(program: &Path, soak: bool) -> Result<()> {
     let mut command = Command::new(program);
     if soak {
         command.env(SOAK_VARIABLE, SOAK_SECONDS);
+    }
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with(UNHURRIED) {
+        command.env("RUST_TEST_THREADS", UNHURRIED_AT_ONCE);
     }
     succeed(command.arg("--show-output").current_dir(workspace().join("tests")))
 }

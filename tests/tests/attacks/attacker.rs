@@ -59,19 +59,20 @@ impl Shot {
 }
 
 /// An AF_XDP socket on the client's end.
-pub struct Attacker {
+pub struct Attacker<'lab> {
+    lab: &'lab Lab,
     socket: XskSocket,
 }
 
-impl Attacker {
-    pub fn new(lab: &Lab) -> Attacker {
+impl<'lab> Attacker<'lab> {
+    pub fn new(lab: &'lab Lab) -> Attacker<'lab> {
         let name = lab.client.interface();
         let link = lab.client.ip(&format!("-json link show dev {name}")).expect("ip");
         let link: serde_json::Value = serde_json::from_str(&link).expect("JSON");
         let index = link[0]["ifindex"].as_u64().expect("an index") as u32;
         let options = XskOptions::new(name, index, 1500, 0);
         let socket = lab.client.enter(|| XskSocket::bind(&options)).expect("an AF_XDP socket");
-        Attacker { socket }
+        Attacker { lab, socket }
     }
 
     /// Sends every frame of an attack on a conversation, at its pace.
@@ -114,6 +115,7 @@ impl Attacker {
                     random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     let bytes = frame(n, random ^ (random >> 15));
                     into[..bytes.len()].copy_from_slice(&bytes);
+                    self.lab.checker().forged(&bytes);
                     Some(bytes.len())
                 });
             }
