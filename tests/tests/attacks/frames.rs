@@ -31,7 +31,7 @@ pub struct Forged<'a> {
 
 impl Forged<'_> {
     /// A frame that seems to come from the victim's client.
-    pub fn from_client(&self, shot: &Shot) -> Vec<u8> {
+    pub fn as_client(&self, shot: &Shot) -> Vec<u8> {
         let Target { client, server, .. } = shot.target;
         self.between(shot, client, server)
     }

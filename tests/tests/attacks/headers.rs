@@ -31,7 +31,7 @@ const MARTIANS: [[u8; 4]; 8] = [
 fn martian(shot: &Shot) -> SocketAddr {
     let address = Ipv4Addr::from(MARTIANS[shot.n as usize % MARTIANS.len()]);
     // Every other time the server itself, port included: LAND.
-    let port = if shot.n % 2 == 0 { ECHO } else { shot.target.client.port() };
+    let port = if shot.n.is_multiple_of(2) { ECHO } else { shot.target.client.port() };
     SocketAddr::new(address.into(), port)
 }
 
@@ -101,8 +101,8 @@ fn option_bombs_are_borne() {
         }
         options.truncate(shot.n as usize % 11 * 4);
         let forged = Forged { seq: shot.swept(), ack: shot.random, options: &options, ..Forged::default() };
-        if shot.n % 2 == 0 {
-            return Forged { flags: ACK, ..forged }.from_client(shot);
+        if shot.n.is_multiple_of(2) {
+            return Forged { flags: ACK, ..forged }.as_client(shot);
         }
         let stranger =
             SocketAddr::new(Ipv4Addr::from(0x0a4d_0100 | (shot.random & 0xff)).into(), 1024 + shot.n as u16 / 2);
@@ -121,7 +121,7 @@ fn fragments_wrong_lengths_and_wrong_checksums_are_dropped() {
             payload: &[b'!'; 32],
             ..Forged::default()
         };
-        let mut frame = forged.from_client(shot);
+        let mut frame = forged.as_client(shot);
         match shot.n % 7 {
             // The first fragment of many, too short for a header, and one from the middle.
             0 => frame[IP + 6] = 0x20,
@@ -160,7 +160,7 @@ fn icmp_errors_about_guessed_segments_end_nothing() {
         let (IpAddr::V4(client), IpAddr::V4(server)) = (shot.target.client.ip(), shot.target.server.ip()) else {
             panic!("over IPv4");
         };
-        let seq = if shot.n % 4 == 0 { shot.snd_nxt } else { shot.swept() };
+        let seq = if shot.n.is_multiple_of(4) { shot.snd_nxt } else { shot.swept() };
         let quoted = Forged { flags: ACK, seq, ..Forged::default() };
         let quoted = quoted.between(shot, shot.target.server, shot.target.client);
         let kind = match shot.n % 5 {

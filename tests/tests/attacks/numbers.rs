@@ -14,8 +14,8 @@ fn class(stats: &Value, name: &str) -> u64 {
 }
 
 fn swept_reset(shot: &Shot) -> Vec<u8> {
-    let flags = if shot.n % 2 == 0 { RST } else { RST | ACK };
-    Forged { flags, seq: shot.swept(), ack: shot.random, ..Forged::default() }.from_client(shot)
+    let flags = if shot.n.is_multiple_of(2) { RST } else { RST | ACK };
+    Forged { flags, seq: shot.swept(), ack: shot.random, ..Forged::default() }.as_client(shot)
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn resets_all_over_the_sequence_space_reset_nothing_over_ipv6() {
 fn resets_in_the_window_draw_challenges_and_reset_nothing() {
     let frame = |shot: &Shot| {
         let seq = shot.rcv_nxt.wrapping_add(300_000 + shot.n % 1000);
-        Forged { flags: RST, seq, ..Forged::default() }.from_client(shot)
+        Forged { flags: RST, seq, ..Forged::default() }.as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "rst")).run();
 }
@@ -40,9 +40,9 @@ fn resets_in_the_window_draw_challenges_and_reset_nothing() {
 #[test]
 fn syns_of_the_victims_own_addresses_change_nothing() {
     let frame = |shot: &Shot| {
-        let seq = if shot.n % 3 == 0 { shot.rcv_nxt.wrapping_add(shot.n % 5000) } else { shot.swept() };
-        let flags = if shot.n % 5 == 0 { SYN | ACK } else { SYN };
-        Forged { flags, seq, ack: shot.random, ..Forged::default() }.from_client(shot)
+        let seq = if shot.n.is_multiple_of(3) { shot.rcv_nxt.wrapping_add(shot.n % 5000) } else { shot.swept() };
+        let flags = if shot.n.is_multiple_of(5) { SYN | ACK } else { SYN };
+        Forged { flags, seq, ack: shot.random, ..Forged::default() }.as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "syn") + class(stats, "syn_ack")).run();
 }
@@ -51,7 +51,7 @@ fn syns_of_the_victims_own_addresses_change_nothing() {
 fn forged_data_never_show_in_the_stream() {
     let frame = |shot: &Shot| {
         Forged { flags: ACK | PSH, seq: shot.swept(), ack: shot.random, payload: POISON, ..Forged::default() }
-            .from_client(shot)
+            .as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "data")).run();
 }
@@ -62,7 +62,7 @@ fn forged_data_in_the_window_with_an_unknown_acknowledgment_never_show_in_the_st
         let seq = shot.rcv_nxt.wrapping_add(100_000 + shot.n % 300_000);
         // Far from what was sent: the wrong half of the numbers.
         let ack = shot.snd_nxt.wrapping_add(1 << 30).wrapping_add(shot.random >> 2);
-        Forged { flags: ACK | PSH, seq, ack, payload: POISON, ..Forged::default() }.from_client(shot)
+        Forged { flags: ACK | PSH, seq, ack, payload: POISON, ..Forged::default() }.as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "data")).run();
 }
@@ -70,7 +70,7 @@ fn forged_data_in_the_window_with_an_unknown_acknowledgment_never_show_in_the_st
 #[test]
 fn fins_all_over_the_sequence_space_end_nothing() {
     let frame = |shot: &Shot| {
-        Forged { flags: FIN | ACK, seq: shot.swept(), ack: shot.random, ..Forged::default() }.from_client(shot)
+        Forged { flags: FIN | ACK, seq: shot.swept(), ack: shot.random, ..Forged::default() }.as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "fin")).run();
 }
@@ -85,7 +85,7 @@ fn a_storm_of_acknowledgments_old_new_and_from_the_future_disturbs_nothing() {
             3 => (shot.rcv_nxt, shot.snd_nxt),
             _ => (shot.rcv_nxt.wrapping_sub(1), shot.snd_nxt),
         };
-        Forged { flags: ACK, seq, ack, ..Forged::default() }.from_client(shot)
+        Forged { flags: ACK, seq, ack, ..Forged::default() }.as_client(shot)
     };
     Attack::new(frame, |stats| class(stats, "ack")).run();
 }

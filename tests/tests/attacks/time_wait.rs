@@ -44,7 +44,7 @@ fn a_connection_in_time_wait_stays_there_whatever_a_stranger_sends() {
         };
         let shot = Shot { target, n, random, rcv_nxt, snd_nxt };
         let payload: &[u8] = if flags == ACK | PSH { b"late" } else { b"" };
-        Forged { flags, seq, ack: snd_nxt, payload, ..Forged::default() }.from_client(&shot)
+        Forged { flags, seq, ack: snd_nxt, payload, ..Forged::default() }.as_client(&shot)
     });
     until_it("every frame", || frames_seen(&daemon.stats()) - before, |frames| *frames >= u64::from(SHOTS));
     assert_eq!(in_time_wait(), 10);

@@ -15,9 +15,9 @@ use crate::{Attack, ECHO, figure, serve};
 fn forged_urgent_pointers_disturb_nothing() {
     let frame = |shot: &Shot| {
         let urgent = [0, 1, 5, 1000, 0x7fff, 0xffff][shot.n as usize % 6];
-        let seq = if shot.n % 2 == 0 { shot.swept() } else { shot.rcv_nxt.wrapping_add(100_000) };
+        let seq = if shot.n.is_multiple_of(2) { shot.swept() } else { shot.rcv_nxt.wrapping_add(100_000) };
         Forged { flags: ACK | PSH | URG, seq, ack: shot.random, urgent, payload: b"!", ..Forged::default() }
-            .from_client(shot)
+            .as_client(shot)
     };
     Attack::new(frame, |stats| figure(stats, "classes", "data")).run();
 }
