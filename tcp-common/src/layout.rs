@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::State;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Key of CONNECTIONS, and the name of a connection everywhere: its 4-tuple.
 ///
@@ -190,13 +190,32 @@ impl ListenerKey {
     }
 }
 
-/// Value of LISTENERS.
+/// Value of LISTENERS. The daemon writes it when the listener begins and, if its figures moved, once a second; the
+/// program only asks whether there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ListenerValue {
     /// Position in the daemon's list of listeners.
     pub index: u32,
+    /// Connections in SYN_RCVD.
+    pub syn_queue: u32,
+    /// Most ever in SYN_RCVD; with several workers the sum of their peaks.
+    pub syn_queue_max: u32,
+    /// Established connections that wait to be accepted.
+    pub accept_queue: u32,
+    /// Most that ever waited to be accepted; with several workers the sum of their peaks.
+    pub accept_queue_max: u32,
+    /// Always zero.
+    pub pad: u32,
+    /// SYNs and last ACKs dropped because a queue was full: the sum of the next two.
+    pub overflows: u64,
+    /// SYNs dropped because the SYN queue was full.
+    pub syn_overflows: u64,
+    /// Last ACKs dropped because the accept queue was full.
+    pub accept_overflows: u64,
 }
+
+const _: () = assert!(size_of::<ListenerValue>() == 48);
 
 /// Value of CONFIG, whose one entry the daemon writes and the program reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -170,8 +170,12 @@ pub struct ListenerInfo {
     pub syn_queue_max: u32,
     /// Connections waiting to be accepted now.
     pub accept_queue: u32,
-    /// SYNs and last ACKs dropped because a queue was full.
-    pub overflows: u64,
+    /// Most connections that ever waited to be accepted.
+    pub accept_queue_max: u32,
+    /// SYNs dropped because the SYN queue was full.
+    pub syn_overflows: u64,
+    /// Last ACKs dropped because the accept queue was full.
+    pub accept_overflows: u64,
 }
 
 impl fmt::Display for ConnectError {

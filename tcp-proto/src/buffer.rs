@@ -1,6 +1,6 @@
 //! Send and receive buffers made of pooled blocks. A buffer takes blocks when there is data and gives them
 //! back as soon as it is empty, so that an idle connection owns none. Out-of-order data are kept where they
-//! belong (RFC 9293 SHLD-31); gaps own no block.
+//! belong (RFC 9293 SHLD-31); gaps own no block. The pool accounts for what buffers need besides blocks, too.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -17,28 +17,44 @@ const KEPT: usize = 1024;
 
 type Block = Box<[u8; BLOCK]>;
 
-/// The blocks of all connections of a stack.
+/// The memory of all buffers of a stack.
 pub(crate) struct Pool {
+    /// Blocks to hand out again. They were in use before, so that with them, too, there are never more than `limit`
+    /// bytes of blocks.
     free: Vec<Block>,
+    /// Bytes in blocks that are handed out, and in the bookkeeping of the buffers that have them.
     in_use: usize,
+    /// Blocks that went back to the allocator so far.
+    freed: u64,
     limit: usize,
 }
 
 impl Pool {
-    /// A pool that never hands out more than `limit` bytes at once.
+    /// A pool that hands out no block that would make more than `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Pool { free: Vec::new(), in_use: 0, limit: limit / BLOCK }
+        Pool { free: Vec::new(), in_use: 0, freed: 0, limit }
     }
 
-    /// Bytes handed out now.
+    /// Bytes that all buffers need now.
     pub(crate) fn in_use(&self) -> usize {
-        self.in_use * BLOCK
+        self.in_use
+    }
+
+    /// A buffer whose bookkeeping needed `accounted` bytes now needs `bytes`.
+    fn account(&mut self, accounted: &mut usize, bytes: usize) {
+        self.in_use = self.in_use - *accounted + bytes;
+        *accounted = bytes;
+    }
+
+    /// Bytes that went back to the allocator so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.freed * BLOCK as u64
     }
 
     /// Whether it has a block for whoever can wait: the last quarter is kept for bytes that arrive in order,
     /// so that neither slow readers nor bytes behind gaps shut everybody else out.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_use < self.limit - self.limit / 4
+        self.in_use + BLOCK <= self.limit - self.limit / 4
     }
 
     /// A block for what can wait.
@@ -47,17 +63,19 @@ impl Pool {
     }
 
     fn take(&mut self) -> Option<Block> {
-        if self.in_use >= self.limit {
+        if self.in_use + BLOCK > self.limit {
             return None;
         }
-        self.in_use += 1;
+        self.in_use += BLOCK;
         Some(self.free.pop().unwrap_or_else(|| Box::new([0; BLOCK])))
     }
 
     fn give(&mut self, block: Block) {
-        self.in_use -= 1;
+        self.in_use -= BLOCK;
         if self.free.len() < KEPT {
             self.free.push(block);
+        } else {
+            self.freed += 1;
         }
     }
 }
@@ -78,6 +96,13 @@ fn pieces(
     })
 }
 
+/// A list of blocks that was once much longer gives memory back.
+fn shrink<T>(blocks: &mut VecDeque<T>) {
+    if blocks.capacity() > 4 * blocks.len() + 16 {
+        blocks.shrink_to(2 * blocks.len());
+    }
+}
+
 /// Bytes that wait to be sent or to be acknowledged, in stream order.
 #[derive(Default)]
 pub(crate) struct SendBuffer {
@@ -85,6 +110,8 @@ pub(crate) struct SendBuffer {
     /// Where the first byte is in the first block.
     head: usize,
     len: usize,
+    /// Bytes of this and of `blocks` that the pool knows of.
+    accounted: usize,
 }
 
 impl SendBuffer {
@@ -99,6 +126,7 @@ impl SendBuffer {
             let Some(block) = pool.take_spare() else { break };
             self.blocks.push_back(block);
         }
+        self.account(pool);
         let length = bytes.len().min(self.blocks.len() * BLOCK - end);
         for (block, within, part) in pieces(end, length) {
             self.blocks[block][within].copy_from_slice(&bytes[part]);
@@ -128,18 +156,36 @@ impl SendBuffer {
         if self.len == 0 {
             self.head = 0;
         }
+        shrink(&mut self.blocks);
+        self.account(pool);
+    }
+
+    /// Tells the pool what this needs besides blocks; without any it is about to go.
+    fn account(&mut self, pool: &mut Pool) {
+        let list = self.blocks.capacity() * size_of::<Block>();
+        pool.account(&mut self.accounted, if self.blocks.is_empty() { 0 } else { size_of::<Self>() + list });
     }
 }
 
 /// Why received bytes can't be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
+pub(crate) enum NoRoom {
+    /// The pool has no memory for them.
+    Memory,
+    /// There are as many runs of out-of-order data as there may be.
+    Gaps,
+    /// They lie beyond the receive buffer.
+    Buffer,
+}
 
 /// Bytes that arrived: in order and unread, then out of order.
 #[derive(Default)]
 pub(crate) struct ReceiveBuffer {
-    blocks: VecDeque<Option<Block>>,
-    /// Where the first unread byte is in the first block.
+    /// Each with its number: the stream is cut into blocks, but only those are here that hold something.
+    blocks: VecDeque<(u64, Block)>,
+    /// Number of the block that the first unread byte is in.
+    first: u64,
+    /// Where it is in that block.
     head: usize,
     /// Unread bytes in order.
     len: usize,
@@ -147,6 +193,8 @@ pub(crate) struct ReceiveBuffer {
     runs: Vec<Span>,
     /// Where segments that arrived out of order last began, the latest first.
     latest: [Option<SeqNum>; MAX_SACK_BLOCKS],
+    /// Bytes of this, of `blocks` and of `runs` that the pool knows of.
+    accounted: usize,
 }
 
 impl ReceiveBuffer {
@@ -187,23 +235,25 @@ impl ReceiveBuffer {
     }
 
     /// Stores `bytes`, the first of which has number `seq`, not before `next` (RCV.NXT); how far RCV.NXT
-    /// moves. Fails, and stores nothing, when blocks or runs are used up.
+    /// moves. Fails, and stores nothing, when memory or runs are used up.
     pub(crate) fn insert(&mut self, pool: &mut Pool, next: SeqNum, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if bytes.is_empty() {
             return Ok(0);
         }
         let run = Span { start: seq, end: seq + bytes.len() as u32 };
         if seq != next && self.runs.len() >= MAX_GAPS && !self.touches_a_run(run) {
-            return Err(NoRoom);
+            return Err(NoRoom::Gaps);
         }
         if seq != next && !pool.has_room() {
-            return Err(NoRoom);
+            return Err(NoRoom::Memory);
         }
-        self.store(pool, self.len + (seq - next) as usize, bytes)?;
-        if seq != next {
+        let stored = self.store(pool, self.len + (seq - next) as usize, bytes);
+        if stored.is_ok() && seq != next {
             self.note_latest(seq);
         }
-        Ok(self.note_run(next, run))
+        let advance = stored.map(|()| self.note_run(next, run));
+        self.account(pool);
+        advance
     }
 
     fn touches_a_run(&self, run: Span) -> bool {
@@ -213,20 +263,23 @@ impl ReceiveBuffer {
     /// Copies `bytes` to where they belong, `offset` bytes after the first unread one.
     fn store(&mut self, pool: &mut Pool, offset: usize, bytes: &[u8]) -> Result<(), NoRoom> {
         let position = self.head + offset;
-        let needed = (position + bytes.len()).div_ceil(BLOCK);
-        while self.blocks.len() < needed {
-            self.blocks.push_back(None);
-        }
-        let first = position / BLOCK;
-        for block in self.blocks.range_mut(first..needed).filter(|block| block.is_none()) {
-            *block = Some(pool.take().ok_or(NoRoom)?);
+        for (block, ..) in pieces(position, bytes.len()) {
+            let number = self.first + block as u64;
+            if let Err(at) = self.find(number) {
+                self.blocks.insert(at, (number, pool.take().ok_or(NoRoom::Memory)?));
+            }
         }
         for (block, within, part) in pieces(position, bytes.len()) {
-            if let Some(block) = &mut self.blocks[block] {
-                block[within].copy_from_slice(&bytes[part]);
+            if let Ok(at) = self.find(self.first + block as u64) {
+                self.blocks[at].1[within].copy_from_slice(&bytes[part]);
             }
         }
         Ok(())
+    }
+
+    /// Where a block is in the list, or where it would be.
+    fn find(&self, number: u64) -> Result<usize, usize> {
+        self.blocks.binary_search_by_key(&number, |&(number, _)| number)
     }
 
     /// Merges a stored run with those it touches; if it starts in order, it becomes readable.
@@ -258,8 +311,8 @@ impl ReceiveBuffer {
     pub(crate) fn read(&mut self, pool: &mut Pool, into: &mut [u8]) -> usize {
         let length = into.len().min(self.len);
         for (block, within, part) in pieces(self.head, length) {
-            if let Some(block) = &self.blocks[block] {
-                into[part].copy_from_slice(&block[within]);
+            if let Ok(at) = self.find(self.first + block as u64) {
+                into[part].copy_from_slice(&self.blocks[at].1[within]);
             }
         }
         self.len -= length;
@@ -270,16 +323,20 @@ impl ReceiveBuffer {
 
     /// Gives back the blocks that nothing unread or out of order needs.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
-        while self.head >= BLOCK || self.is_empty() {
-            let Some(block) = self.blocks.pop_front() else { break };
-            if let Some(block) = block {
-                pool.give(block);
-            }
-            self.head = self.head.saturating_sub(BLOCK);
+        self.first += (self.head / BLOCK) as u64;
+        self.head %= BLOCK;
+        let (first, empty) = (self.first, self.is_empty());
+        while let Some((_, block)) = self.blocks.pop_front_if(|(number, _)| empty || *number < first) {
+            pool.give(block);
         }
-        if self.blocks.is_empty() {
-            *self = ReceiveBuffer::default();
-        }
+        shrink(&mut self.blocks);
+        self.account(pool);
+    }
+
+    /// Tells the pool what this needs besides blocks; without any it is about to go.
+    fn account(&mut self, pool: &mut Pool) {
+        let lists = self.blocks.capacity() * size_of::<(u64, Block)>() + self.runs.capacity() * size_of::<Span>();
+        pool.account(&mut self.accounted, if self.blocks.is_empty() { 0 } else { size_of::<Self>() + lists });
     }
 
     /// Forgets everything and gives every block back.
@@ -306,7 +363,7 @@ mod tests {
         buffer.copy(90, &mut out);
         assert_eq!(out, bytes[90..5090]);
         buffer.release(&mut pool, 4097);
-        assert_eq!(pool.in_use(), 3 * BLOCK);
+        assert_eq!(pool.in_use() / BLOCK, 3);
         let mut rest = alloc::vec![0; buffer.len()];
         buffer.copy(0, &mut rest);
         assert_eq!(rest, bytes[4097..]);
@@ -316,9 +373,9 @@ mod tests {
 
     #[test]
     fn a_send_buffer_takes_no_more_than_the_pool_has() {
-        let mut pool = Pool::new(2 * BLOCK);
+        let mut pool = Pool::new(4 * BLOCK);
         let mut buffer = SendBuffer::default();
-        assert_eq!(buffer.append(&mut pool, &[1; 3 * BLOCK]), 2 * BLOCK);
+        assert_eq!(buffer.append(&mut pool, &[1; 5 * BLOCK]), 3 * BLOCK, "the last quarter is kept");
         assert_eq!(buffer.append(&mut pool, &[1; 1]), 0);
     }
 
@@ -353,7 +410,7 @@ mod tests {
         for i in 0..MAX_GAPS as u32 {
             assert_eq!(buffer.insert(&mut pool, next, SeqNum(10 + 10 * i), b"abc"), Ok(0));
         }
-        assert_eq!(buffer.insert(&mut pool, next, SeqNum(5), b"x"), Err(NoRoom));
+        assert_eq!(buffer.insert(&mut pool, next, SeqNum(5), b"x"), Err(NoRoom::Gaps));
         assert_eq!(buffer.insert(&mut pool, next, SeqNum(13), b"d"), Ok(0), "extending a run is no new gap");
         assert_eq!(buffer.insert(&mut pool, next, next, b"0123456789"), Ok(14));
         buffer.clear(&mut pool);
@@ -381,6 +438,22 @@ mod tests {
     fn a_gap_owns_no_block() {
         let (mut pool, mut buffer) = (Pool::new(1 << 20), ReceiveBuffer::default());
         assert_eq!(buffer.insert(&mut pool, SeqNum(0), SeqNum(500_000), b"far"), Ok(0));
-        assert_eq!(pool.in_use(), BLOCK);
+        assert_eq!(pool.in_use() / BLOCK, 1);
+    }
+
+    #[test]
+    fn what_buffers_need_besides_blocks_stays_small_however_long_they_were() {
+        let bytes = alloc::vec![7; 1000 * BLOCK];
+        let (mut pool, mut sent, mut received) = (Pool::new(1 << 30), SendBuffer::default(), ReceiveBuffer::default());
+        sent.append(&mut pool, &bytes);
+        sent.release(&mut pool, bytes.len() - 1);
+        assert!(pool.in_use() < BLOCK + 1024, "{}", pool.in_use());
+        assert_eq!(received.insert(&mut pool, SeqNum(0), SeqNum(0), &bytes), Ok(bytes.len() as u32));
+        let mut into = alloc::vec![0; bytes.len() - 1];
+        received.read(&mut pool, &mut into);
+        assert!(pool.in_use() < 2 * (BLOCK + 1024), "{}", pool.in_use());
+        sent.release(&mut pool, 1);
+        received.read(&mut pool, &mut into);
+        assert_eq!(pool.in_use(), 0);
     }
 }

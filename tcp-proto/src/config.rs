@@ -51,9 +51,9 @@ pub struct TcpConfig {
     /// What close does: `None`: returns at once and delivers in the background; zero: sends RST;
     /// longer: waits that long for delivery, then sends RST.
     pub linger: Option<Duration>,
-    /// Capacity of the accept queue, connections.
+    /// Capacity of the accept queue, connections; of all stacks together, each has its share.
     pub backlog: u32,
-    /// Capacity of the SYN queue (SYN_RCVD), connections.
+    /// Capacity of the SYN queue (SYN_RCVD), connections; of all stacks together, each has its share.
     pub syn_backlog: u32,
     /// Largest MSS we announce, bytes; `None`: what the interface's MTU allows. RFC 9293 section 3.7.1.
     pub mss: Option<u16>,
@@ -157,7 +157,8 @@ impl Default for TcpConfig {
     }
 }
 
-/// Parameters of a whole stack (one worker, one RX queue).
+/// Parameters of a whole stack (one worker, one RX queue). What is said to be of all stacks together is divided
+/// between them in equal shares, rounded up, because stacks share nothing.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
     /// MAC address of the interface.
@@ -166,14 +167,17 @@ pub struct StackConfig {
     pub mtu: u16,
     /// RX queue this stack serves; shown in the connection table.
     pub queue: u16,
-    /// Most connections in any state.
+    /// Most connections in any state; of this stack alone, because the connection table bounds all stacks together.
     pub max_connections: usize,
-    /// Most memory in send and receive buffers of all connections, bytes.
+    /// Most orphans: connections in FIN_WAIT_1, FIN_WAIT_2, CLOSING or LAST_ACK that the application has closed.
+    /// Of all stacks together. Beyond it orphans are reset.
+    pub max_orphans: usize,
+    /// Most memory in send and receive buffers of all connections, bytes; of all stacks together.
     pub max_buffer_memory: usize,
     /// Local ports for active opens, of all stacks together.
     pub ephemeral_ports: RangeInclusive<u16>,
-    /// Stacks that share the ephemeral ports, by their queues from 0 on; at least 1. Each chooses only ports of its
-    /// own, so that no two choose the same 4-tuple.
+    /// Stacks that divide the ephemeral ports and the limits, by their queues from 0 on; at least 1. Each chooses only
+    /// ports of its own, so that no two choose the same 4-tuple.
     pub stacks: u16,
     /// Whether a checksum field that holds only the pseudo-header sum is accepted
     /// (veth peers that leave checksums to hardware that does not exist).
@@ -189,6 +193,7 @@ impl Default for StackConfig {
             mtu: 1500,
             queue: 0,
             max_connections: 65_536,
+            max_orphans: 16_384,
             max_buffer_memory: 1 << 30,
             ephemeral_ports: 40_000..=49_999,
             stacks: 1,
@@ -199,6 +204,11 @@ impl Default for StackConfig {
 }
 
 impl StackConfig {
+    /// This stack's share of a limit of all stacks together, rounded up.
+    pub(crate) fn share(&self, limit: usize) -> usize {
+        limit.div_ceil(usize::from(self.stacks.max(1)))
+    }
+
     /// The ephemeral ports of this stack: every `stacks`-th, none when there are fewer ports than stacks.
     pub(crate) fn own_ports(&self) -> StepBy<Range<u32>> {
         let (first, last) = (u32::from(*self.ephemeral_ports.start()), u32::from(*self.ephemeral_ports.end()));

@@ -1,6 +1,8 @@
-//! Why a segment was dropped: every reason has a name and a counter.
+//! Why something was dropped: every reason has a name and a counter. How often an application had to wait.
 
-/// Reason of a drop in the stack (the XDP program counts its own).
+use crate::buffer::NoRoom;
+
+/// Reason of a drop in the stack: of a segment, of an answer, of a connection (the XDP program counts its own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
     /// Ethernet, IP or TCP header inconsistent or cut short.
@@ -29,6 +31,10 @@ pub(crate) enum DropReason {
     TooManyConnections,
     /// The connection table had no room.
     TableFull,
+    /// In TIME_WAIT, ended early to make room for another.
+    TimeWaitEvicted,
+    /// An orphan, reset because there were `max_orphans` already.
+    TooManyOrphans,
     /// Outside the receive window (RFC 9293 section 3.10.7.4, first step).
     OutOfWindow,
     /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
@@ -37,8 +43,18 @@ pub(crate) enum DropReason {
     BadAck,
     /// In window but not exact RST, or a SYN in a synchronized state (RFC 5961 sections 3 and 4).
     Challenged,
-    /// No memory for received data, or too many gaps in it.
+    /// No memory for received data (`max_buffer_memory`).
     NoMemory,
+    /// Too many gaps in received data.
+    TooManyGaps,
+    /// Beyond the receive buffer: the window was rounded up as far as it may be, and more.
+    ReceiveBufferFull,
+    /// Not answered: the connection has answered just before.
+    AckRate,
+    /// Not answered: all connections together sent as many challenge ACKs this second as they may.
+    ChallengeRate,
+    /// Not answered: too many answers wait to be sent.
+    ReplyQueueFull,
 }
 
 macro_rules! names {
@@ -69,11 +85,28 @@ names! {
     AcceptQueueFull => "accept_queue_full",
     TooManyConnections => "too_many_connections",
     TableFull => "table_full",
+    TimeWaitEvicted => "time_wait_evicted",
+    TooManyOrphans => "too_many_orphans",
     OutOfWindow => "out_of_window",
     OldTimestamp => "old_timestamp",
     BadAck => "bad_ack",
     Challenged => "challenged",
     NoMemory => "no_memory",
+    TooManyGaps => "too_many_gaps",
+    ReceiveBufferFull => "receive_buffer_full",
+    AckRate => "ack_rate",
+    ChallengeRate => "challenge_rate",
+    ReplyQueueFull => "reply_queue_full",
+}
+
+impl From<NoRoom> for DropReason {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::Memory => DropReason::NoMemory,
+            NoRoom::Gaps => DropReason::TooManyGaps,
+            NoRoom::Buffer => DropReason::ReceiveBufferFull,
+        }
+    }
 }
 
 /// How often each reason struck.
@@ -87,5 +120,21 @@ impl DropCounters {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         DropReason::ALL.iter().map(|&reason| (reason.name(), self.0[reason as usize]))
+    }
+}
+
+/// How often an application could not queue all that it wanted to send.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WaitCounters {
+    /// The send buffer was full.
+    pub(crate) send_buffer: u64,
+    /// There was no memory.
+    pub(crate) memory: u64,
+}
+
+impl WaitCounters {
+    /// Each with the name that `xtcp stats` prints.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 2] {
+        [("send_buffer", self.send_buffer), ("memory", self.memory)]
     }
 }

@@ -19,6 +19,7 @@ pub mod device;
 mod drops;
 mod isn;
 mod limits;
+mod line;
 mod listener;
 mod random;
 mod recovery;

@@ -20,14 +20,17 @@ pub(crate) const WINDOW_SLACK: u32 = 1 << 14;
 pub(crate) const MAX_DUPLICATE_ACKS: u8 = 64;
 /// Challenge and out-of-window ACKs a connection sends, at most one per so many ms (RFC 5961 section 7).
 pub(crate) const CONNECTION_ACK_INTERVAL_MS: u32 = 500;
-/// Challenge ACKs of all connections together, per second; the limit of each second is drawn between
+/// Challenge ACKs of all connections of all stacks together, per second; the limit of each second is drawn between
 /// half of it and one and a half, so that nobody can count on it (RFC 5961 section 7, CVE-2016-5696).
 pub(crate) const CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 /// How far before RCV.NXT a segment from another MAC address may begin to be believed that the peer is there now, bytes:
-/// the peer may repeat what we have, because our ACKs went where it no longer is.
+/// the peer may repeat what we have, because our ACKs went where it no longer is. As long as we seem not to be heard,
+/// it is the receive buffer.
 pub(crate) const LINK_REACH: u32 = 65_535;
 /// Entries of the connection table refreshed in one turn, at most.
 pub(crate) const REFRESH_BATCH: usize = 256;
+/// Connections in TIME_WAIT that make room when the connection table is full, at most each time.
+pub(crate) const TABLE_FULL_EVICTIONS: usize = 64;
 /// How long a connection's slow-moving figures may be out of date in the connection table.
 pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 

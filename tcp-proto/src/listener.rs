@@ -1,32 +1,56 @@
 //! Listeners: where SYNs are welcome, and the two queues between a SYN and the application.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::api::{ConnectionId, ListenError, ListenerId, ListenerInfo};
-use crate::config::TcpConfig;
+use crate::config::{StackConfig, TcpConfig};
+use crate::line::Line;
 
 /// One listener.
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) config: Arc<TcpConfig>,
     /// Half-open connections (SYN_RCVD): the SYN queue's length.
-    pub(crate) half_open: u32,
+    half_open: u32,
     half_open_max: u32,
+    /// Room for them.
+    syn_backlog: u32,
     /// Established connections that wait to be accepted.
-    pub(crate) accept_queue: VecDeque<ConnectionId>,
-    pub(crate) overflows: u64,
+    pub(crate) accept_queue: Line,
+    accept_queue_max: u32,
+    /// Room for them.
+    backlog: u32,
+    /// SYNs dropped because the SYN queue was full.
+    pub(crate) syn_overflows: u64,
+    /// Last ACKs dropped because the accept queue was full.
+    pub(crate) accept_overflows: u64,
 }
 
 impl Listener {
+    fn new(address: SocketAddr, config: Arc<TcpConfig>, stack: &StackConfig) -> Self {
+        Listener {
+            address,
+            half_open: 0,
+            half_open_max: 0,
+            syn_backlog: stack.share(config.syn_backlog as usize) as u32,
+            accept_queue: Line::default(),
+            accept_queue_max: 0,
+            backlog: stack.share(config.backlog as usize) as u32,
+            syn_overflows: 0,
+            accept_overflows: 0,
+            config,
+        }
+    }
+
     pub(crate) fn syn_queue_is_full(&self) -> bool {
-        self.half_open >= self.config.syn_backlog
+        self.half_open >= self.syn_backlog
     }
 
     pub(crate) fn accept_queue_is_full(&self) -> bool {
-        self.accept_queue.len() >= self.config.backlog as usize
+        self.accept_queue.len() >= self.backlog as usize
     }
 
     pub(crate) fn half_open_begins(&mut self) {
@@ -38,13 +62,21 @@ impl Listener {
         self.half_open -= 1;
     }
 
+    /// The handshake is done: it waits to be accepted. `waits` tells whether another still does.
+    pub(crate) fn is_established(&mut self, id: ConnectionId, waits: impl Fn(ConnectionId) -> bool) {
+        self.accept_queue.join(id, waits);
+        self.accept_queue_max = self.accept_queue_max.max(self.accept_queue.len() as u32);
+    }
+
     pub(crate) fn info(&self) -> ListenerInfo {
         ListenerInfo {
             address: self.address,
             syn_queue: self.half_open,
             syn_queue_max: self.half_open_max,
             accept_queue: self.accept_queue.len() as u32,
-            overflows: self.overflows,
+            accept_queue_max: self.accept_queue_max,
+            syn_overflows: self.syn_overflows,
+            accept_overflows: self.accept_overflows,
         }
     }
 }
@@ -57,13 +89,17 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(crate) fn add(&mut self, address: SocketAddr, config: Arc<TcpConfig>) -> Result<ListenerId, ListenError> {
+    pub(crate) fn add(
+        &mut self,
+        address: SocketAddr,
+        config: Arc<TcpConfig>,
+        stack: &StackConfig,
+    ) -> Result<ListenerId, ListenError> {
         if self.by_address.contains_key(&address) {
             return Err(ListenError::AddressInUse);
         }
         let id = ListenerId(self.list.len() as u32);
-        let accept_queue = VecDeque::new();
-        self.list.push(Some(Listener { address, config, half_open: 0, half_open_max: 0, accept_queue, overflows: 0 }));
+        self.list.push(Some(Listener::new(address, config, stack)));
         self.by_address.insert(address, id);
         Ok(id)
     }

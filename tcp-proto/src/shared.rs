@@ -7,7 +7,7 @@ use tcp_common::siphash::SipKey;
 use crate::api::{ConnectionId, Event};
 use crate::buffer::Pool;
 use crate::config::StackConfig;
-use crate::drops::{DropCounters, DropReason};
+use crate::drops::{DropCounters, DropReason, WaitCounters};
 use crate::limits::{CHALLENGE_ACKS_PER_SECOND, MAX_REPLIES, RateLimit};
 use crate::random::Random;
 use crate::time::Instant;
@@ -20,11 +20,10 @@ pub(crate) struct Shared {
     pub(crate) random: Random,
     pub(crate) isn_secret: SipKey,
     pub(crate) drops: DropCounters,
+    pub(crate) waits: WaitCounters,
     pub(crate) events: VecDeque<Event>,
     /// Segments that belong to no connection (any more), ready to be sent.
     pub(crate) replies: VecDeque<Outgoing>,
-    /// Connections whose application found the pool empty and waits for memory, each once.
-    pub(crate) starved: VecDeque<ConnectionId>,
     pub(crate) reset_limit: RateLimit,
     challenge_limit: RateLimit,
 }
@@ -32,25 +31,27 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: StackConfig, isn_secret: SipKey, random: SipKey) -> Self {
         Shared {
-            pool: Pool::new(config.max_buffer_memory),
+            pool: Pool::new(config.share(config.max_buffer_memory)),
             random: Random::new(random),
             isn_secret,
             drops: DropCounters::default(),
+            waits: WaitCounters::default(),
             events: VecDeque::new(),
             replies: VecDeque::new(),
-            starved: VecDeque::new(),
             reset_limit: RateLimit::exact(config.rst_rate),
-            challenge_limit: RateLimit::randomised(CHALLENGE_ACKS_PER_SECOND),
+            challenge_limit: RateLimit::randomised(config.share(CHALLENGE_ACKS_PER_SECOND as usize) as u32),
             config,
         }
     }
 
     /// Queues the answer to a segment without a connection, unless the limits say no.
     pub(crate) fn reply(&mut self, now: Instant, reply: Outgoing) {
-        if self.replies.len() < MAX_REPLIES && self.reset_limit.take(now, &mut self.random) {
-            self.replies.push_back(reply);
-        } else {
+        if self.replies.len() >= MAX_REPLIES {
+            self.drops.count(DropReason::ReplyQueueFull);
+        } else if !self.reset_limit.take(now, &mut self.random) {
             self.drops.count(DropReason::RateLimited);
+        } else {
+            self.replies.push_back(reply);
         }
     }
 }
@@ -73,6 +74,10 @@ impl Context<'_> {
 
     /// Whether one more challenge ACK may leave this second.
     pub(crate) fn may_challenge(&mut self) -> bool {
-        self.shared.challenge_limit.take(self.now, &mut self.shared.random)
+        let may = self.shared.challenge_limit.take(self.now, &mut self.shared.random);
+        if !may {
+            self.drop(DropReason::ChallengeRate);
+        }
+        may
     }
 }

@@ -15,9 +15,11 @@ use crate::api::{
     ListenOptions, ListenerId, ListenerInfo, Received,
 };
 use crate::config::{StackConfig, TcpConfig};
-use crate::connection::{Connection, Origin};
+use crate::connection::{Connection, Holder, Origin, Queue};
 use crate::drops::DropReason;
 use crate::isn;
+use crate::limits::TABLE_FULL_EVICTIONS;
+use crate::line::Line;
 use crate::listener::Listeners;
 use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
@@ -38,6 +40,8 @@ struct Entry {
     table: EntryStatus,
     /// Whether it is in the ready queue.
     ready: bool,
+    /// The line in which it stands.
+    queue: Option<Queue>,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400 bytes");
@@ -61,8 +65,8 @@ pub struct Stack {
     wheel: Wheel,
     /// Connections that have something to send, each once.
     ready: VecDeque<ConnectionId>,
-    /// Connections that entered TIME_WAIT, the oldest first: they go first when there is no room.
-    time_waits: VecDeque<ConnectionId>,
+    /// By [`Queue`].
+    lines: [Line; Queue::COUNT],
     changes: TableChanges,
     counts: [usize; State::ALL.len()],
 }
@@ -85,7 +89,7 @@ impl Stack {
             listeners: Listeners::default(),
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
-            time_waits: VecDeque::new(),
+            lines: Default::default(),
             changes: TableChanges::default(),
             counts: [0; State::ALL.len()],
         }
@@ -114,6 +118,8 @@ impl Stack {
     /// The connection table had no room for a new entry: its connection ends in silence.
     pub fn handle_commit_failed(&mut self, now: Instant, key: ConnectionKey) {
         self.shared.drops.count(DropReason::TableFull);
+        // All stacks share the table: whoever comes next, here or there, finds room.
+        (0..TABLE_FULL_EVICTIONS).take_while(|_| self.evict_time_wait(now)).for_each(drop);
         if let Some(index) = self.find(&key) {
             if let Some(entry) = self.entries.get_mut(index) {
                 entry.table.written = false;
@@ -130,14 +136,13 @@ impl Stack {
         if let Some(event) = self.shared.events.pop_front() {
             return Some(event);
         }
-        while self.shared.pool.has_room() {
-            let id = self.shared.starved.pop_front()?;
-            if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.held) {
-                entry.connection.starves_no_more();
-                return Some(Event::Writable(id));
-            }
+        if !self.shared.pool.has_room() {
+            return None;
         }
-        None
+        let id = self.take_from_line(Queue::Starving)?;
+        self.entry_mut(id)?.connection.starves_no_more();
+        self.note_line(id);
+        Some(Event::Writable(id))
     }
 
     /// Appends the entries of the connection table that are to be written now: new ones and changed ones.
@@ -202,7 +207,7 @@ impl Stack {
     /// Whether [`Stack::poll_event`] may have something to tell.
     #[must_use]
     pub fn has_events(&self) -> bool {
-        !self.shared.events.is_empty() || (!self.shared.starved.is_empty() && self.shared.pool.has_room())
+        !self.shared.events.is_empty() || (self.line(Queue::Starving).len() > 0 && self.shared.pool.has_room())
     }
 
     /// When [`Stack::handle_timeout`] (or the next table write) is due at the latest.
@@ -219,26 +224,26 @@ impl Stack {
     /// # Errors
     /// [`ListenError::AddressInUse`].
     pub fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<ListenerId, ListenError> {
-        let id = self.listeners.add(local, options.tcp)?;
+        let id = self.listeners.add(local, options.tcp, &self.shared.config)?;
         self.counts[State::LISTEN as usize] += 1;
         Ok(id)
     }
 
     /// Stops listening; half-open and unaccepted connections are reset, accepted ones live on.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
-        let Some(closed) = self.listeners.remove(listener) else { return };
-        self.counts[State::LISTEN as usize] -= 1;
-        for waiting in closed.accept_queue {
-            self.abort(now, waiting.index);
+        if self.listeners.remove(listener).is_none() {
+            return;
         }
-        let half_open = |c: &Connection| c.origin == Origin::Passive(listener) && c.state == State::SYN_RCVD;
-        self.abort_if(now, half_open);
+        self.counts[State::LISTEN as usize] -= 1;
+        self.abort_if(now, |c| c.origin == Origin::Passive(listener) && c.holder == Holder::Listener);
     }
 
     /// Takes the oldest established connection off a listener's accept queue.
     pub fn accept(&mut self, listener: ListenerId) -> Option<ConnectionId> {
-        let id = self.listeners.get_mut(listener)?.accept_queue.pop_front()?;
-        self.entry_mut(id)?.connection.held = true;
+        let (entries, listener) = (&mut self.entries, self.listeners.get_mut(listener)?);
+        let id = listener.accept_queue.take(|id| waits_to_be_accepted(entries, id))?;
+        listener.accept_queue.leave();
+        entries.get_mut(id.index)?.connection.holder = Holder::Application;
         Some(id)
     }
 
@@ -264,7 +269,6 @@ impl Stack {
         let key = self.choose_port(options.local, remote)?;
         let index = self.insert(now, key, Origin::Active, options.link, options.tcp, None).index;
         self.act(now, index, |connection, cx| {
-            connection.held = true;
             connection.open_actively(cx);
             cx.id
         })
@@ -276,7 +280,7 @@ impl Stack {
     /// after that, and once it ended for any other reason.
     pub fn connection(&mut self, now: Instant, id: ConnectionId) -> Option<ConnectionMut<'_>> {
         let index = self.entries.resolve(id)?;
-        self.entries.get(index)?.connection.held.then_some(())?;
+        self.entries.get(index)?.connection.is_held().then_some(())?;
         Some(ConnectionMut { stack: self, now, index })
     }
 
@@ -311,16 +315,29 @@ impl Stack {
         self.listeners.get(id).map(crate::listener::Listener::info)
     }
 
-    /// Why segments were dropped: every reason and how often.
+    /// Why segments, answers and connections were dropped: every reason and how often.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         self.shared.drops.iter().collect()
     }
 
-    /// Bytes in send and receive buffers of all connections.
+    /// How often an application could not queue all that it wanted to send, because the `send_buffer` was full or
+    /// because there was no `memory`.
+    #[must_use]
+    pub fn waits(&self) -> [(&'static str, u64); 2] {
+        self.shared.waits.named()
+    }
+
+    /// Bytes in send and receive buffers of all connections, with their bookkeeping.
     #[must_use]
     pub fn buffer_memory(&self) -> usize {
         self.shared.pool.in_use()
+    }
+
+    /// Bytes of buffers that went back to the allocator so far.
+    #[must_use]
+    pub fn buffers_freed(&self) -> u64 {
+        self.shared.pool.freed()
     }
 
     // Segments, on their way to a connection.
@@ -362,7 +379,7 @@ impl Stack {
         let Some(listener) = listener.and_then(|id| self.listeners.get_mut(id)) else { return false };
         let full = listener.accept_queue_is_full();
         if full {
-            listener.overflows += 1;
+            listener.accept_overflows += 1;
             self.shared.drops.count(DropReason::AcceptQueueFull);
         }
         full
@@ -421,12 +438,12 @@ impl Stack {
     ) {
         let Some(queue) = self.listeners.get_mut(listener) else { return };
         if queue.syn_queue_is_full() {
-            queue.overflows += 1;
+            queue.syn_overflows += 1;
             return self.shared.drops.count(DropReason::SynQueueFull);
         }
         let config = queue.config.clone();
         if !self.make_room(now) {
-            return self.shared.drops.count(DropReason::TooManyConnections);
+            return;
         }
         let index = self.insert(now, key, Origin::Passive(listener), link, config, above).index;
         self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
@@ -461,20 +478,61 @@ impl Stack {
     fn make_room(&mut self, now: Instant) -> bool {
         let limit = self.shared.config.max_connections;
         while self.entries.len() >= limit {
-            let Some(id) = self.time_waits.pop_front() else { return false };
-            if self.entry_mut(id).is_some_and(|entry| !entry.connection.held) {
-                self.act(now, id.index, |connection, cx| connection.is_succeeded(cx));
+            if !self.evict_time_wait(now) {
+                self.shared.drops.count(DropReason::TooManyConnections);
+                return false;
             }
         }
         true
     }
 
-    fn note_time_wait(&mut self, id: ConnectionId) {
-        // Those that are over leave in bulk: O(1) for each on average.
-        if self.time_waits.len() > 2 * self.counts[State::TIME_WAIT as usize] + 64 {
-            self.time_waits.retain(|&id| self.entries.resolve(id).is_some());
+    /// Ends the connection that has been in TIME_WAIT longest; whether there was one.
+    fn evict_time_wait(&mut self, now: Instant) -> bool {
+        let Some(id) = self.take_from_line(Queue::TimeWait) else { return false };
+        self.shared.drops.count(DropReason::TimeWaitEvicted);
+        self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()
+    }
+
+    /// Resets orphans as long as there are too many: first those that have delivered everything, whose peers lose
+    /// nothing but a reply to their FIN; then those that deliver, the oldest first, because a peer that reads has
+    /// read by then.
+    fn limit_orphans(&mut self, now: Instant) {
+        let limit = self.shared.config.share(self.shared.config.max_orphans);
+        while self.line(Queue::Delivering).len() + self.line(Queue::Delivered).len() > limit {
+            let oldest = self.take_from_line(Queue::Delivered).or_else(|| self.take_from_line(Queue::Delivering));
+            let Some(id) = oldest else { return };
+            self.shared.drops.count(DropReason::TooManyOrphans);
+            self.abort(now, id.index);
         }
-        self.time_waits.push_back(id);
+    }
+
+    // Lines.
+
+    fn line(&self, queue: Queue) -> &Line {
+        &self.lines[queue as usize]
+    }
+
+    /// The first in a line, which is to leave it.
+    fn take_from_line(&mut self, queue: Queue) -> Option<ConnectionId> {
+        let entries = &self.entries;
+        self.lines[queue as usize].take(|id| stands_in(entries, id, queue))
+    }
+
+    /// Lets a connection change its line.
+    fn note_line(&mut self, id: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(id.index) else { return };
+        let is = entry.connection.queue();
+        let was = core::mem::replace(&mut entry.queue, is);
+        if was == is {
+            return;
+        }
+        if let Some(was) = was {
+            self.lines[was as usize].leave();
+        }
+        if let Some(is) = is {
+            let entries = &self.entries;
+            self.lines[is as usize].join(id, |id| stands_in(entries, id, is));
+        }
     }
 
     fn insert(
@@ -493,6 +551,7 @@ impl Stack {
             counted: State::CLOSED,
             table: EntryStatus::default(),
             ready: false,
+            queue: None,
         });
         let (entries, hash_key) = (&self.entries, self.hash_key);
         let rehash = |&index: &u32| {
@@ -548,27 +607,32 @@ impl Stack {
             self.counts[is as usize] += usize::from(is != State::CLOSED);
             self.changes.write(id, &mut entry.table);
             self.note_listener(id, was);
-            if is == State::TIME_WAIT {
-                self.note_time_wait(id);
-            }
         }
-        if is == State::CLOSED { self.bury(now, id) } else { self.schedule(now, id) }
+        self.note_line(id);
+        if is == State::CLOSED {
+            self.bury(now, id)
+        } else {
+            self.schedule(now, id)
+        }
+        self.limit_orphans(now);
     }
 
-    /// Keeps the SYN queue's length, and moves who leaves it established to the accept queue.
+    /// Keeps the lengths of the SYN queue and the accept queue, and moves who leaves the one established to the other.
     fn note_listener(&mut self, id: ConnectionId, was: State) {
         let Some(entry) = self.entries.get(id.index) else { return };
         let Origin::Passive(listener_id) = entry.connection.origin else { return };
         let Some(listener) = self.listeners.get_mut(listener_id) else { return };
-        match (was == State::SYN_RCVD, entry.connection.state) {
-            (false, State::SYN_RCVD) => listener.half_open_begins(),
-            (true, State::CLOSED) => listener.half_open_ends(),
-            (true, _) => {
+        match (was, entry.connection.state) {
+            (_, State::SYN_RCVD) => listener.half_open_begins(),
+            (State::SYN_RCVD, State::CLOSED) => listener.half_open_ends(),
+            (State::SYN_RCVD, _) => {
+                let entries = &self.entries;
                 listener.half_open_ends();
-                listener.accept_queue.push_back(id);
+                listener.is_established(id, |id| waits_to_be_accepted(entries, id));
                 self.shared.events.push_back(Event::Incoming(listener_id));
             }
-            (false, _) => {}
+            (_, State::CLOSED) if entry.connection.holder == Holder::Listener => listener.accept_queue.leave(),
+            _ => {}
         }
     }
 
@@ -591,17 +655,11 @@ impl Stack {
         let Some(entry) = self.entries.get_mut(id.index) else { return };
         let key = entry.connection.key;
         self.changes.remove(key, core::mem::take(&mut entry.table));
-        let (held, ended) = (entry.connection.held, entry.connection.ended.take());
+        let (held, ended) = (entry.connection.is_held(), entry.connection.ended.take());
         let stays =
             held && entry.connection.is_readable() && ended.is_none_or(|reason| reason == CloseReason::Finished);
         if let Some(reason) = ended.filter(|_| held) {
             self.shared.events.push_back(Event::Closed(id, reason));
-        }
-        if let Origin::Passive(listener) = entry.connection.origin
-            && !held
-            && let Some(listener) = self.listeners.get_mut(listener)
-        {
-            listener.accept_queue.retain(|&waiting| waiting != id);
         }
         let hash = self.hash(&key);
         if let Ok(found) = self.by_key.find_entry(hash, |&index| index == id.index) {
@@ -639,6 +697,17 @@ impl Stack {
             connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
         });
     }
+}
+
+/// Whether a connection stands in the line `queue`.
+fn stands_in(entries: &Slab<Entry>, id: ConnectionId, queue: Queue) -> bool {
+    entries.resolve(id).and_then(|index| entries.get(index)).is_some_and(|entry| entry.queue == Some(queue))
+}
+
+/// Whether a connection that joined an accept queue is still in it.
+fn waits_to_be_accepted(entries: &Slab<Entry>, id: ConnectionId) -> bool {
+    let entry = entries.resolve(id).and_then(|index| entries.get(index));
+    entry.is_some_and(|entry| entry.connection.holder == Holder::Listener)
 }
 
 /// A connection, borrowed from its stack.
@@ -712,7 +781,7 @@ impl ConnectionMut<'_> {
     pub fn abort(self) {
         let (stack, now, index) = (self.stack, self.now, self.index);
         stack.act(now, index, |connection, cx| {
-            connection.held = false;
+            connection.holder = Holder::Nobody;
             connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
         });
     }

@@ -90,7 +90,27 @@ fn segments_of_pure_chance_do_not_harm_a_stream() {
         let payload = vec![0x66; (chance.number() % 3) as usize * 7];
         Seg { seq, ack, payload, window: chance.number() as u16, ..Seg::parse(&format!("{kind} 0:0")) }
     };
-    stream_under(200, 100, forge);
+    let answers = stream_under(200, 100, forge);
+    assert!((1..=8).contains(&answers), "in two seconds {answers} answers to 20,000 forged segments");
+}
+
+#[test]
+fn a_stranger_cannot_make_us_send_duplicate_acks_but_what_the_peer_repeats_is_answered_each_time() {
+    let mut t = Trace::established_with(TcpConfig { timestamps: true, ..plain() }, "S 0:0 <mss 1460,ts 500 0>", 65_535);
+    let mut chance = Chance(3);
+    let mut acks = 0;
+    for count in 0..10_000 {
+        let timestamps = [None, Some((1, 1_000_000))][count % 2];
+        t.peer_more(&Seg { seq: chance.number(), payload: vec![0x66; 100], timestamps, ..Seg::parse("PA 1:1 ack 1") });
+        acks += std::iter::from_fn(|| t.take()).count();
+    }
+    assert!((1..=4).contains(&acks), "{acks} ACKs at once");
+    t.peer("PA 1:101 ack 1 <ts 501 1000000>");
+    t.stack(". 1:1 ack 101 <ts 1000000 501>");
+    for _ in 0..10 {
+        t.peer("PA 1:101 ack 1 <ts 501 1000000>");
+        t.stack(". 1:1 ack 101 <ts 1000000 501>");
+    }
 }
 
 #[test]
@@ -106,6 +126,24 @@ fn challenges_of_all_connections_together_are_limited_and_nobody_can_count_on_ho
     assert!(seconds.iter().all(|count| (500..=1500).contains(count)), "{seconds:?}");
     assert!(seconds.iter().any(|count| *count != seconds[0]), "drawn anew each second: {seconds:?}");
     assert_eq!(crowd.stack.count(State::ESTABLISHED), 2000);
+}
+
+#[test]
+fn a_syn_repeated_ten_thousand_times_draws_two_syn_acks_a_second() {
+    let mut t = Trace::listen(plain());
+    t.peer("S 0:0 <mss 1460>");
+    t.stack("SA 0:0 ack 1 <mss 1460>");
+    let mut answers = 0;
+    for _ in 0..10 {
+        for _ in 0..1000 {
+            t.peer_more(&Seg::parse("S 0:0 <mss 1460>"));
+            answers += std::iter::from_fn(|| t.take()).count();
+        }
+        t.now += ms(100);
+    }
+    assert_eq!((answers, t.stack.count(State::SYN_RCVD)), (2, 1));
+    t.peer(". 1:1 ack 1");
+    assert_eq!(t.state(), State::ESTABLISHED);
 }
 
 // Initial sequence numbers.
@@ -182,6 +220,28 @@ fn an_old_syn_ack_in_syn_sent_draws_a_reset_and_the_open_goes_on() {
     t.stack("R 4294000000:4294000000");
     t.peer("SA 0:0 ack 1 <mss 1460>");
     t.stack(". 1:1 ack 1");
+}
+
+#[test]
+fn a_blind_syn_that_seems_to_cross_ours_does_not_keep_us_from_connecting() {
+    let config = TcpConfig { window_scale: true, timestamps: true, ..plain() };
+    for blind in ["S 123456789:123456789", "S 7:7 <mss 100,ws 0,ts 77 0>"] {
+        let mut t = Trace::connect(config.clone());
+        t.stack("S 0:0 <mss 1460,ws 5,ts 1000000 0>");
+        t.peer(blind);
+        assert_eq!(t.state(), State::SYN_RCVD);
+        assert!(t.take().is_some_and(|sent| sent.flags == 18), "{blind}");
+        // The peer knows nothing of that SYN; its answer to ours comes.
+        t.peer("SA 0:0 ack 1 win 60000 <mss 1460,ws 7,ts 500 1000000>");
+        t.stack(". 1:1 ack 1 <ts 1000000 500>");
+        assert_eq!(t.state(), State::ESTABLISHED);
+        t.peer("PA 1:11 ack 1 win 500 <ts 501 1000000>");
+        t.show_window = true;
+        t.stack(". 1:1 ack 11 win 32768 <ts 1000000 501>");
+        assert_eq!((t.read(100), t.connection().info().snd_wnd), (10, 64_000));
+        t.write(2000);
+        t.stack(". 1:1449 ack 11 win 32768 <ts 1000000 501>");
+    }
 }
 
 #[test]
@@ -279,6 +339,41 @@ fn answers_follow_the_peer_to_another_mac_address() {
         t.write(10);
         assert!(t.take().is_some(), "{moved}");
     }
+}
+
+#[test]
+fn answers_follow_a_peer_that_moved_with_a_whole_window_in_flight() {
+    let mut t = received_much();
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.stack(". 1:1 ack 200001");
+}
+
+#[test]
+fn with_data_in_flight_such_an_old_segment_counts_only_when_they_seem_not_to_be_heard() {
+    let mut t = received_much();
+    t.write(100);
+    t.stack("PA 1:101 ack 200001");
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.mac = PEER_MAC;
+    t.stack(". 101:101 ack 200001");
+    t.stack_at(200, "PA 1:101 ack 200001");
+    t.mac = STRANGER;
+    t.peer(". 1:1001 ack 1");
+    t.stack(". 101:101 ack 200001");
+}
+
+/// A connection that has received 200 kB and acknowledged all of it.
+fn received_much() -> Trace {
+    let scaled = TcpConfig { window_scale: true, ..plain() };
+    let mut t = Trace::established_with(scaled, "S 0:0 <mss 1460,ws 5>", 2000);
+    for first in (1..200_001).step_by(1000) {
+        t.peer(&format!(". {first}:{} ack 1", first + 1000));
+        t.read(1000);
+        while t.take().is_some() {}
+    }
+    t
 }
 
 #[test]

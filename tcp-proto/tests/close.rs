@@ -531,6 +531,20 @@ fn a_reset_throws_away_what_was_not_read() {
 }
 
 #[test]
+fn a_reset_in_last_ack_gives_back_what_was_not_delivered_and_keeps_what_was_not_read() {
+    let mut t = Trace::established(plain());
+    t.peer("FPA 1:101 ack 1");
+    t.stack(". 1:1 ack 102");
+    let unread = t.stack.buffer_memory();
+    t.write(100);
+    t.shutdown();
+    t.stack("FPA 1:101 ack 102");
+    assert!(t.stack.buffer_memory() > unread);
+    t.peer("R 102:102");
+    assert_eq!((t.stack.buffer_memory(), t.read(1000)), (unread, 100));
+}
+
+#[test]
 fn a_reset_elsewhere_in_the_window_draws_a_challenge_and_outside_of_it_nothing() {
     for state in CONNECTED.into_iter().filter(|s| s.is_synchronized() && *s != State::TIME_WAIT) {
         let mut t = Trace::in_state(state);
@@ -592,6 +606,7 @@ fn old_segments_in_time_wait_draw_an_ack_twice_a_second_and_do_not_prolong_it() 
     t.peer(". 0:0 ack 2");
     t.stack(". 2:2 ack 2");
     t.peer("S 0:0");
+    t.peer("PA 4294967290:4294967295 ack 2");
     t.quiet_until(10_500);
     t.peer("S 0:0");
     t.stack(". 2:2 ack 2");

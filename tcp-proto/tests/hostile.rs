@@ -114,6 +114,8 @@ impl Hostile {
         segment.payload = vec![7; length];
         segment.mss = (segment.flags & 2 != 0).then(|| self.below(2000) as u16);
         segment.scale = (self.below(20) == 0).then(|| self.below(20) as u8);
+        // Whatever answers our SYN may begin anew, with other numbers than the SYN that crossed it.
+        self.edge = self.edge.filter(|_| self.trace.state() != State::SYN_RCVD);
         segment.timestamps = (self.timestamps && self.below(20) > 0).then(|| (self.below(50), 1_000_000));
         self.trace.peer_more(&segment);
     }

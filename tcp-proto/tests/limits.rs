@@ -31,7 +31,7 @@ impl Trace {
     /// Lengths of the listener's SYN queue and accept queue, and what overflowed.
     fn queues(&self) -> (u32, u32, u64) {
         let info = self.stack.listener(self.listener.unwrap()).unwrap();
-        (info.syn_queue, info.accept_queue, info.overflows)
+        (info.syn_queue, info.accept_queue, info.syn_overflows + info.accept_overflows)
     }
 }
 
@@ -110,7 +110,184 @@ fn a_reset_or_the_last_repeat_makes_room_in_the_syn_queue() {
     t.half_open(3);
 }
 
+#[test]
+fn the_longest_that_each_queue_ever_was_is_remembered() {
+    let mut t = Trace::listen(plain());
+    for port in 1..=3 {
+        t.open(port);
+    }
+    t.half_open(4);
+    t.half_open(5);
+    (0..3).for_each(|_| t.accept());
+    let info = t.stack.listener(t.listener.unwrap()).unwrap();
+    assert_eq!((info.syn_queue, info.syn_queue_max), (2, 2));
+    assert_eq!((info.accept_queue, info.accept_queue_max), (0, 3));
+}
+
+#[test]
+fn who_left_the_accept_queue_leaves_room_however_many_came_and_went() {
+    let mut t = Trace::listen(TcpConfig { backlog: 2, ..plain() });
+    t.open(1);
+    for port in 2..2000 {
+        t.open(port);
+        t.peer("R 1:1");
+    }
+    assert_eq!((t.queues(), t.drops("accept_queue_full")), ((0, 1, 0), 0));
+    t.open(2000);
+    for port in [1, 2000] {
+        t.accept();
+        assert_eq!(t.connection().remote().port(), port);
+    }
+    assert_eq!(t.queues(), (0, 0, 0));
+}
+
+#[test]
+fn a_closed_listener_resets_who_waits_in_its_queues_and_nobody_else() {
+    let mut t = Trace::listen(plain());
+    for port in 1..=3 {
+        t.open(port);
+    }
+    t.accept();
+    t.speak_from(2);
+    t.peer("R 1:1");
+    t.half_open(4);
+    t.stack.close_listener(t.now, t.listener.unwrap());
+    assert_eq!([State::ESTABLISHED, State::SYN_RCVD].map(|state| t.stack.count(state)), [1, 0]);
+    assert_eq!(t.connection().remote().port(), 1);
+}
+
+#[test]
+fn each_of_several_stacks_has_its_share_of_the_queues_rounded_up() {
+    let mut t = Trace::listen_with(
+        StackConfig { stacks: 2, ..StackConfig::default() },
+        TcpConfig { backlog: 3, syn_backlog: 5, ..plain() },
+    );
+    (1..=2).for_each(|port| t.open(port));
+    (3..=5).for_each(|port| t.half_open(port));
+    t.speak_from(6);
+    t.peer("S 0:0 <mss 1460>");
+    t.quiet();
+    t.speak_from(3);
+    t.peer(". 1:1 ack 1");
+    assert_eq!((t.queues(), t.drops("syn_queue_full"), t.drops("accept_queue_full")), ((3, 2, 2), 1, 1));
+}
+
 // The stack's limits.
+
+/// Room for two orphans.
+fn with_two_orphans(config: TcpConfig) -> Trace {
+    Trace::listen_with(StackConfig { max_orphans: 2, ..StackConfig::default() }, config)
+}
+
+impl Trace {
+    /// A connection from the peer's port `port` that the application accepts and closes at once.
+    #[track_caller]
+    fn orphan(&mut self, port: u16) {
+        self.open(port);
+        self.accept();
+        self.close();
+    }
+
+    /// What is sent now: the peer's port, the flags.
+    fn sent(&mut self) -> Vec<(u16, String)> {
+        let mut buffer = [0; 2000];
+        let mut sent = Vec::new();
+        while let Some(length) = self.stack.poll_transmit(self.now, &mut buffer) {
+            let (_, to, segment) = common::read_frame(&buffer[..length]);
+            let text = segment.text(false);
+            sent.push((to.port(), text.split(' ').next().unwrap().to_owned()));
+        }
+        sent
+    }
+
+    /// States of all connections by the peer's port.
+    fn states(&self) -> Vec<(u16, State)> {
+        let mut rows = Vec::new();
+        let _ = self.stack.snapshot(self.now, 0, 100_000, &mut rows);
+        let mut states: Vec<_> = rows.iter().map(|row| (row.key.remote_port, row.state)).collect();
+        states.sort_unstable_by_key(|(port, _)| *port);
+        states
+    }
+}
+
+#[test]
+fn beyond_max_orphans_the_oldest_is_reset() {
+    let mut t = with_two_orphans(plain());
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+    }
+    assert_eq!(t.drops("too_many_orphans"), 0);
+    t.orphan(3);
+    assert_eq!(t.sent(), [(1, "RA".to_owned()), (3, "FA".to_owned())]);
+    assert_eq!(t.drops("too_many_orphans"), 1);
+    assert_eq!(t.states(), [(2, State::FIN_WAIT_1), (3, State::FIN_WAIT_1)]);
+}
+
+#[test]
+fn an_orphan_that_only_waits_for_a_fin_is_reset_before_one_that_still_delivers() {
+    let mut t = with_two_orphans(plain());
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+    }
+    t.peer(". 1:1 ack 2");
+    assert_eq!(t.states(), [(1, State::FIN_WAIT_1), (2, State::FIN_WAIT_2)]);
+    t.orphan(3);
+    assert_eq!(t.sent(), [(2, "RA".to_owned()), (3, "FA".to_owned())]);
+    assert_eq!(t.states(), [(1, State::FIN_WAIT_1), (3, State::FIN_WAIT_1)]);
+}
+
+#[test]
+fn orphans_in_last_ack_and_closing_count_and_those_in_time_wait_do_not() {
+    let mut t = with_two_orphans(plain());
+    t.open(1);
+    t.accept();
+    t.peer("FA 1:1 ack 1");
+    t.stack(". 1:1 ack 2");
+    t.close();
+    t.stack("FA 1:1 ack 2");
+    t.orphan(2);
+    t.stack("FA 1:1 ack 1");
+    t.peer("FA 1:1 ack 1");
+    t.stack(". 2:2 ack 2");
+    assert_eq!(t.states(), [(1, State::LAST_ACK), (2, State::CLOSING)]);
+    t.orphan(3);
+    assert_eq!(t.sent(), [(3, "FA".to_owned())], "whoever only waits for an ACK of its FIN has no more to say");
+    assert_eq!(t.states(), [(2, State::CLOSING), (3, State::FIN_WAIT_1)]);
+    t.speak_from(2);
+    t.peer(". 2:2 ack 2");
+    t.orphan(4);
+    t.stack("FA 1:1 ack 1");
+    assert_eq!(t.states(), [(2, State::TIME_WAIT), (3, State::FIN_WAIT_1), (4, State::FIN_WAIT_1)]);
+    assert_eq!(t.drops("too_many_orphans"), 1);
+}
+
+#[test]
+fn what_the_application_still_holds_is_no_orphan() {
+    let mut t = with_two_orphans(plain());
+    for port in 1..=4 {
+        t.open(port);
+        t.accept();
+        t.shutdown();
+        t.stack("FA 1:1 ack 1");
+    }
+    assert_eq!((t.stack.count(State::FIN_WAIT_1), t.drops("too_many_orphans")), (4, 0));
+}
+
+#[test]
+fn the_oldest_in_time_wait_makes_room_for_a_new_connection() {
+    let mut t = Trace::listen_with(StackConfig { max_connections: 2, ..StackConfig::default() }, plain());
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+    }
+    t.half_open(3);
+    assert_eq!(t.states(), [(2, State::TIME_WAIT), (3, State::SYN_RCVD)]);
+    assert_eq!((t.drops("time_wait_evicted"), t.drops("too_many_connections")), (1, 0));
+}
 
 #[test]
 fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
@@ -124,7 +301,7 @@ fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
     let link = LinkAddress { mac: PEER_MAC, vlan: None };
     let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
     let opened = t.stack.connect(t.now, REMOTE.parse().unwrap(), options);
-    assert_eq!(opened, Err(ConnectError::TooManyConnections));
+    assert_eq!((opened, t.drops("too_many_connections")), (Err(ConnectError::TooManyConnections), 2));
     t.speak_from(2);
     t.peer("R 1:1");
     t.open(3);
@@ -164,9 +341,14 @@ fn so_many_resets_and_no_more_are_sent_to_strangers_in_a_second() {
 
 // Memory.
 
+const MEMORY: usize = 16 << 10;
+/// What a buffer of so many bytes needs besides them, at most.
+const BOOKKEEPING: usize = 512;
+
 /// Memory for 16 KiB in buffers.
 fn with_little_memory(config: TcpConfig) -> Trace {
-    let mut t = Trace::listen_with(StackConfig { max_buffer_memory: 16 << 10, ..StackConfig::default() }, config);
+    let max_buffer_memory = MEMORY + BOOKKEEPING;
+    let mut t = Trace::listen_with(StackConfig { max_buffer_memory, ..StackConfig::default() }, config);
     t.open(4000);
     t.accept();
     t.events.clear();
@@ -184,7 +366,8 @@ fn data_for_which_there_is_no_memory_are_dropped_and_taken_once_there_is() {
         t.peer(". 16061:17521 ack 1");
         t.stack(". 1:1 ack 16061");
     }
-    assert_eq!((t.drops("no_memory"), t.stack.buffer_memory()), (2, 16 << 10));
+    assert_eq!(t.drops("no_memory"), 2);
+    assert!((MEMORY + 1..=MEMORY + BOOKKEEPING).contains(&t.stack.buffer_memory()));
     assert_eq!(t.read(8192), 8192);
     t.peer(". 16061:17521 ack 1");
     t.stack(". 1:1 ack 17521");
@@ -215,7 +398,7 @@ fn more_gaps_than_a_connection_keeps_are_refused_and_nothing_is_lost() {
         t.peer(&format!(". {}:{} ack 1", 11 + 20 * gap, 21 + 20 * gap));
         t.stack(". 1:1 ack 1");
     }
-    assert_eq!(t.drops("no_memory"), 1);
+    assert_eq!((t.drops("too_many_gaps"), t.drops("no_memory")), (1, 0));
     for gap in 0..64 {
         t.peer(&format!(". {}:{} ack 1", 1 + 20 * gap, 11 + 20 * gap));
         t.stack(&format!(". 1:1 ack {}", 21 + 20 * gap));
@@ -290,6 +473,25 @@ fn a_syn_for_which_the_connection_table_has_no_room_is_dropped_in_silence() {
     device.arriving.push_back(syn(2));
     turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
     assert_eq!((device.sent.len(), device.entries.len()), (2, 1));
+}
+
+#[test]
+fn a_full_connection_table_ends_those_in_time_wait_so_that_a_repeated_syn_finds_room() {
+    let mut t = Trace::listen(plain());
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+    }
+    t.speak_from(3);
+    t.peer("S 0:0 <mss 1460>");
+    let key = ConnectionKey::new(LOCAL.parse().unwrap(), "10.0.0.2:3".parse().unwrap());
+    t.stack.handle_commit_failed(t.now, key);
+    t.quiet();
+    assert_eq!((t.states(), t.drops("time_wait_evicted"), t.drops("table_full")), (vec![], 2, 1));
+    assert_eq!(t.stack.take_table_removals().len(), 2, "so much room is in the table");
+    t.half_open(3);
 }
 
 #[test]

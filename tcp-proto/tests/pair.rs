@@ -1,8 +1,11 @@
 //! Two production stacks joined by [`turn`] over a link that loses, delays, duplicates and reorders, on a virtual clock.
-//! One seed decides everything: options, faults, how much is sent and how it is read. What is checked: the streams
+//! One seed decides everything: options, faults, how much is sent and how it is read. Beside some of the links sits an
+//! attacker who knows addresses and ports, and forges segments with numbers by chance. What is checked: the streams
 //! arrive whole both ways, connections end, memory and table entries come back, no SYN leaves before its entry exists,
 //! and no turn asks to be repeated when it did nothing. Run one seed alone with `SEED=n cargo test -p tcp-proto --test
 //! pair`. What this leaves out: the XDP program's decisions, and delays of the table.
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -119,12 +122,20 @@ impl World {
         }
         let sent = std::mem::take(&mut host.device.sent);
         for frame in sent {
-            self.frames += 1;
             for after in self.faults.fates(&mut self.chance) {
-                let arriving = &mut self.hosts[1 - side].device.arriving;
-                arriving.insert((self.now + after, self.frames), frame.clone());
+                self.deliver(side, after, frame.clone());
+            }
+            for _ in 0..self.faults.forgeries(&mut self.chance, &frame) {
+                let after = self.faults.delay + self.faults.late(&mut self.chance);
+                let forged = forge(&frame, &mut self.chance);
+                self.deliver(side, after, forged);
             }
         }
+    }
+
+    fn deliver(&mut self, from: usize, after: Duration, frame: Vec<u8>) {
+        self.frames += 1;
+        self.hosts[1 - from].device.arriving.insert((self.now + after, self.frames), frame);
     }
 
     fn assert_nothing_is_left(&self) {
@@ -148,6 +159,8 @@ struct Faults {
     loss: u64,
     duplication: u64,
     reordering: u64,
+    /// Of the frames, those that the attacker sees reason to forge a few of.
+    forgery: u64,
     delay: Duration,
     /// Added at random; more than a frame's distance to the next reorders.
     jitter: Duration,
@@ -159,6 +172,7 @@ impl Faults {
             loss: if chance.once_in(4) { 0 } else { chance.below(120) },
             duplication: if chance.once_in(2) { 0 } else { chance.below(100) },
             reordering: if chance.once_in(2) { 0 } else { chance.below(200) },
+            forgery: if chance.once_in(2) { 0 } else { chance.below(60) },
             delay: Duration::from_micros(50 + chance.below(100_000)),
             jitter: Duration::from_micros(1 + chance.below(30_000)),
         }
@@ -168,12 +182,44 @@ impl Faults {
     fn fates(&self, chance: &mut Chance) -> Vec<Duration> {
         let copies =
             if chance.below(1000) < self.loss { 0 } else { 1 + usize::from(chance.below(1000) < self.duplication) };
-        let mut late = || match chance.below(1000) < self.reordering {
-            true => Duration::from_nanos(chance.below(self.jitter.as_nanos() as u64)),
-            false => Duration::ZERO,
-        };
-        (0..copies).map(|_| self.delay + late()).collect()
+        (0..copies)
+            .map(|_| match chance.below(1000) < self.reordering {
+                true => self.delay + self.late(chance),
+                false => self.delay,
+            })
+            .collect()
     }
+
+    fn late(&self, chance: &mut Chance) -> Duration {
+        Duration::from_nanos(chance.below(self.jitter.as_nanos() as u64))
+    }
+
+    /// How many segments the attacker makes of a frame. Opens are left alone: one that is lost while a forged SYN
+    /// arrives is refused, as the RFC has it.
+    fn forgeries(&self, chance: &mut Chance, frame: &[u8]) -> u64 {
+        let opens = frame[tcp_header(frame) + 13] & 2 != 0;
+        if chance.below(1000) < self.forgery && !opens { 1 + chance.below(8) } else { 0 }
+    }
+}
+
+/// Where a frame's TCP header begins: behind IPv4 or IPv6 without options.
+fn tcp_header(frame: &[u8]) -> usize {
+    if frame[12] == 8 { 34 } else { 54 }
+}
+
+/// What an attacker makes of a frame who knows its addresses and ports only: its numbers, flags and window are chance.
+fn forge(frame: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut forged = frame.to_vec();
+    let (head, tcp) = forged.split_at_mut(tcp_header(frame));
+    tcp[4..8].copy_from_slice(&(chance.below(1 << 32) as u32).to_be_bytes());
+    tcp[8..12].copy_from_slice(&(chance.below(1 << 32) as u32).to_be_bytes());
+    tcp[13] = [4, 4, 20, 2, 18, 16, 24, 17, 25, 48][chance.below(10) as usize];
+    tcp[14..18].copy_from_slice(&[chance.below(256) as u8, 0, 0, 0]);
+    let addresses = if frame[12] == 8 { &head[26..34] } else { &head[22..54] };
+    let length = (tcp.len() as u32).to_be_bytes();
+    let sum = !common::ones_complement(&[addresses, &length, &[0, 0, 0, 6], tcp]);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    forged
 }
 
 /// A stack, its device and its application.
@@ -289,7 +335,9 @@ impl Device for Link {
         self.work += 1;
         for (key, value) in new {
             assert!(matches!(value.state, State::SYN_SENT | State::SYN_RCVD), "an entry begins with the connection");
-            assert_eq!(self.table.insert(bytes(key), value.state), None, "an entry is new once");
+            let before = self.table.insert(bytes(key), value.state);
+            // In place of one in TIME_WAIT there may be the next connection, before its entry was removed.
+            assert!(before.is_none_or(|state| state == State::TIME_WAIT), "an entry is new once");
         }
         for (key, value) in changed {
             let state = self.table.get_mut(&bytes(key)).expect("a change is of an entry that is there");

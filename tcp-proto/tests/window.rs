@@ -69,6 +69,17 @@ fn the_window_of_a_syn_is_never_scaled() {
 }
 
 #[test]
+fn the_window_of_a_syn_that_crossed_ours_and_comes_again_with_an_ack_is_not_scaled_either() {
+    let mut t = Trace::connect(TcpConfig { window_scale: true, ..plain() });
+    t.stack("S 0:0 <mss 1460,ws 5>");
+    t.peer("S 0:0 win 5000 <mss 1460,ws 7>");
+    t.stack("SA 0:0 ack 1 <mss 1460,ws 5>");
+    t.peer("SA 0:0 ack 1 win 5120 <mss 1460,ws 7>");
+    t.stack(". 1:1 ack 1");
+    assert_eq!(t.connection().info().snd_wnd, 5120);
+}
+
+#[test]
 fn a_window_scale_above_14_counts_as_14() {
     let config = TcpConfig { window_scale: true, ..plain() };
     let mut t = Trace::established_with(config, "S 0:0 <mss 1460,ws 15>", 4);
@@ -191,7 +202,8 @@ fn a_receive_buffer_beyond_64_kib_is_offered_and_really_taken() {
     // Rounding to the scale lets a little more in.
     let taken = next as usize - 1;
     assert!(((1 << 20)..=(1 << 20) + SLACK).contains(&taken), "{taken} bytes");
-    assert!(t.stack.buffer_memory() <= (1 << 20) + SLACK + 4096);
+    // A block more, because the first one is half read, and a hundredth for the list of blocks.
+    assert!(t.stack.buffer_memory() <= ((1 << 20) + SLACK + 4096) * 101 / 100);
     assert_eq!(t.read(1 << 21), taken);
     let update = t.take().expect("a window update");
     assert_eq!((update.ack, u32::from(update.window) << 5), (next, 1 << 20));

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod net;
+mod process;
 pub mod services;
 pub mod stats;
 pub mod stream;

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use tcp_common::State;
 use tcp_common::counters::Counters;
+use tcp_common::layout::ListenerValue;
+use tcp_proto::ListenerInfo;
 
 use crate::afxdp::RingStatistics;
 use crate::worker::{ListenerReport, Report};
@@ -21,8 +23,11 @@ pub struct Stats {
     pub interface: String,
     /// Listeners, in the order of the configuration.
     pub listeners: Vec<ListenerStats>,
-    /// Frames and segments dropped by reason, by the program and by the stack.
+    /// Frames, segments, answers and connections dropped by reason, by the program and by the stack.
     pub drops: BTreeMap<&'static str, u64>,
+    /// How often an application could not queue all that it wanted to send: the `send_buffer` was full, or there was no
+    /// `memory`.
+    pub waits: BTreeMap<&'static str, u64>,
     /// What became of the frames that the program saw.
     pub verdicts: BTreeMap<&'static str, u64>,
     /// Segments of owned ports by kind.
@@ -33,8 +38,10 @@ pub struct Stats {
     pub cookies: Cookies,
     /// Connections by state.
     pub connections: BTreeMap<&'static str, usize>,
-    /// Bytes in send and receive buffers.
+    /// Bytes in send and receive buffers, with their bookkeeping.
     pub buffer_bytes: usize,
+    /// Bytes of such buffers that went back to the allocator so far.
+    pub buffer_bytes_freed: u64,
 }
 
 /// Figures of a listener, over all workers.
@@ -50,8 +57,14 @@ pub struct ListenerStats {
     pub syn_queue_max: u32,
     /// Connections that wait for their service.
     pub accept_queue: u32,
-    /// SYNs and last ACKs dropped because a queue was full.
+    /// Most that ever waited; over several workers the sum of their peaks.
+    pub accept_queue_max: u32,
+    /// SYNs and last ACKs dropped because a queue was full: the sum of the next two.
     pub overflows: u64,
+    /// SYNs dropped because the SYN queue was full.
+    pub syn_overflows: u64,
+    /// Last ACKs dropped because the accept queue was full.
+    pub accept_overflows: u64,
     /// Whether SYNs are answered with cookies: always `off` so far.
     pub cookie_mode: &'static str,
 }
@@ -76,20 +89,36 @@ impl Stats {
             interface: interface.to_owned(),
             listeners: Vec::new(),
             drops: program.drops().collect(),
+            waits: BTreeMap::new(),
             verdicts: program.verdicts().collect(),
             classes: program.classes().collect(),
             rings: Vec::new(),
             cookies: Cookies::default(),
             connections: BTreeMap::new(),
             buffer_bytes: 0,
+            buffer_bytes_freed: 0,
         };
         workers.iter().for_each(|worker| stats.add(worker));
         stats
     }
 
+    /// The listeners as the map LISTENERS has them.
+    pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
+        (0..).zip(&self.listeners).map(|(index, listener)| (listener.address, listener.map_value(index)))
+    }
+
+    /// How often something was dropped for `reason`; a reason that does not exist never struck.
+    #[must_use]
+    pub fn drop_count(&self, reason: &str) -> u64 {
+        self.drops.get(reason).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, worker: &Report) {
         for &(reason, count) in &worker.drops {
             *self.drops.entry(reason).or_default() += count;
+        }
+        for (cause, count) in worker.waits {
+            *self.waits.entry(cause).or_default() += count;
         }
         for &(state, count) in &worker.states {
             *self.connections.entry(state.name()).or_default() += count;
@@ -99,26 +128,63 @@ impl Stats {
         }
         self.rings.extend(worker.rings.clone());
         self.buffer_bytes += worker.buffer_memory;
+        self.buffer_bytes_freed += worker.buffers_freed;
     }
 
     fn add_listener(&mut self, report: &ListenerReport) {
         let info = &report.info;
         match self.listeners.iter_mut().find(|known| known.address == info.address) {
-            Some(known) => {
-                known.syn_queue += info.syn_queue;
-                known.syn_queue_max += info.syn_queue_max;
-                known.accept_queue += info.accept_queue;
-                known.overflows += info.overflows;
+            Some(known) => known.add(info),
+            None => {
+                let mut new = ListenerStats::new(info.address, report.service.to_string());
+                new.add(info);
+                self.listeners.push(new);
             }
-            None => self.listeners.push(ListenerStats {
-                address: info.address,
-                service: report.service.to_string(),
-                syn_queue: info.syn_queue,
-                syn_queue_max: info.syn_queue_max,
-                accept_queue: info.accept_queue,
-                overflows: info.overflows,
-                cookie_mode: "off",
-            }),
+        }
+    }
+}
+
+impl ListenerStats {
+    /// A listener that nothing has come to yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, service: String) -> Self {
+        ListenerStats {
+            address,
+            service,
+            syn_queue: 0,
+            syn_queue_max: 0,
+            accept_queue: 0,
+            accept_queue_max: 0,
+            overflows: 0,
+            syn_overflows: 0,
+            accept_overflows: 0,
+            cookie_mode: "off",
+        }
+    }
+
+    /// Adds one worker's figures.
+    fn add(&mut self, info: &ListenerInfo) {
+        self.syn_queue += info.syn_queue;
+        self.syn_queue_max += info.syn_queue_max;
+        self.accept_queue += info.accept_queue;
+        self.accept_queue_max += info.accept_queue_max;
+        self.overflows += info.syn_overflows + info.accept_overflows;
+        self.syn_overflows += info.syn_overflows;
+        self.accept_overflows += info.accept_overflows;
+    }
+
+    /// The same figures as the map LISTENERS has them; `index` is the position in the list of listeners.
+    fn map_value(&self, index: u32) -> ListenerValue {
+        ListenerValue {
+            index,
+            syn_queue: self.syn_queue,
+            syn_queue_max: self.syn_queue_max,
+            accept_queue: self.accept_queue,
+            accept_queue_max: self.accept_queue_max,
+            pad: 0,
+            overflows: self.overflows,
+            syn_overflows: self.syn_overflows,
+            accept_overflows: self.accept_overflows,
         }
     }
 }
@@ -136,7 +202,7 @@ pub fn status_page(listeners: &[ListenerReport], states: &[(State, usize)], buff
             escape(&service.to_string()),
             info.syn_queue,
             info.accept_queue,
-            info.overflows
+            info.syn_overflows + info.accept_overflows
         );
     }
     let mut counts = String::new();
@@ -164,8 +230,6 @@ fn escape(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tcp_proto::ListenerInfo;
-
     use super::*;
     use crate::config::{Backend, Proxy, Service};
 
@@ -175,14 +239,18 @@ mod tests {
             syn_queue: 1,
             syn_queue_max: 2,
             accept_queue: 3,
-            overflows: 4,
+            accept_queue_max: 4,
+            syn_overflows: 5,
+            accept_overflows: 6,
         };
         Report {
             listeners: vec![ListenerReport { info, service, age: Duration::ZERO }],
             states: vec![(State::LISTEN, 1), (State::ESTABLISHED, 5)],
             drops: vec![("checksum", 1), ("stray_rst", 2)],
+            waits: [("send_buffer", 1), ("memory", 2)],
             rings: None,
             buffer_memory: 10,
+            buffers_freed: 20,
         }
     }
 
@@ -193,11 +261,12 @@ mod tests {
         let stats = serde_json::to_value(Stats::gather("veth0", &program, &workers)).unwrap();
         let listener = serde_json::json!({
             "address": "[::]:80", "service": "echo", "syn_queue": 2, "syn_queue_max": 4, "accept_queue": 6,
-            "overflows": 8, "cookie_mode": "off",
+            "accept_queue_max": 8, "overflows": 22, "syn_overflows": 10, "accept_overflows": 12, "cookie_mode": "off",
         });
         assert_eq!(stats["listeners"], serde_json::json!([listener]));
         assert_eq!(stats["drops"]["stray_rst"], 44);
         assert_eq!(stats["drops"]["checksum"], 2);
+        assert_eq!(stats["waits"], serde_json::json!({ "send_buffer": 2, "memory": 4 }));
         assert_eq!(stats["connections"]["ESTABLISHED"], 10);
         assert_eq!(stats["verdicts"]["pass"], 9);
         assert_eq!(stats["cookies"], serde_json::json!({ "sent": 0, "ok": 0, "bad": 0 }));

@@ -15,6 +15,9 @@ use crate::segment::{Mac, Segment};
 /// How many segments of a flow a report shows before the one that broke a rule.
 const REPORTED_SEGMENTS: usize = 30;
 
+/// Acknowledgment numbers of a peer that are remembered, at most: a RST without ACK answers a recent segment.
+const REMEMBERED_ACKS: usize = 10_000;
+
 /// Judges captured frames as they come and keeps the segments for the tests to look at.
 #[derive(Debug)]
 pub struct Checker {
@@ -22,6 +25,8 @@ pub struct Checker {
     owned: Vec<RangeInclusive<u16>>,
     flows: HashMap<FlowKey, Flow>,
     segments: Vec<Segment>,
+    /// How many segments are kept at least; twice as many at most.
+    keep: usize,
     checked: usize,
     violations: Vec<Violation>,
 }
@@ -56,8 +61,8 @@ pub struct Violation {
     pub rule: Rule,
     /// What exactly was wrong.
     pub detail: String,
-    /// Index of the segment among the captured ones.
-    pub segment: usize,
+    /// The flow's last segments, the broken one at the end.
+    pub segments: String,
 }
 
 /// What has been seen of a flow.
@@ -97,6 +102,7 @@ impl Checker {
             owned: Vec::new(),
             flows: HashMap::new(),
             segments: Vec::new(),
+            keep: usize::MAX / 2,
             checked: 0,
             violations: Vec::new(),
         }
@@ -107,6 +113,11 @@ impl Checker {
         self.owned.push(ports);
     }
 
+    /// Keeps only the last `count` segments from now on, or some more: what is judged need not be kept.
+    pub fn keep(&mut self, count: usize) {
+        self.keep = count;
+    }
+
     /// Takes the next captured frame.
     pub fn frame(&mut self, at: Duration, frame: &[u8]) {
         if let Some(segment) = Segment::parse(at, frame) {
@@ -114,7 +125,16 @@ impl Checker {
         }
     }
 
-    /// Every segment captured so far, both ways, in order.
+    /// Takes a frame that an attacker sends past the capture (no packet socket sees what AF_XDP sends): it may be
+    /// answered by a RST, and nothing else follows from it.
+    pub fn forged(&mut self, frame: &[u8]) {
+        if let Some(segment) = Segment::parse(Duration::ZERO, frame) {
+            let flow = self.flows.entry((segment.destination, segment.source)).or_default();
+            flow.acknowledged_by_peer(segment.ack);
+        }
+    }
+
+    /// The segments captured so far, both ways, in order: all of them, or the last ones that are kept.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
@@ -143,34 +163,41 @@ impl Checker {
     pub fn report(&self) -> Option<String> {
         let first = self.violations.first()?;
         let more = self.violations.len() - 1;
-        Some(format!("{}\n({more} more violations)", self.describe(first)))
+        Some(format!("{first}\n{}\n({more} more violations)", first.segments))
     }
 
     fn segment(&mut self, segment: Segment) {
-        let index = self.segments.len();
+        let mut broken = Vec::new();
         if self.is_ours(&segment) {
             self.checked += 1;
             let flow = self.flows.entry((segment.source, segment.destination)).or_default();
-            for (rule, detail) in flow.sent(&segment) {
-                self.violations.push(Violation { rule, detail, segment: index });
-            }
+            broken = flow.sent(&segment);
         } else {
             self.flows.entry((segment.destination, segment.source)).or_default().received(&segment);
         }
         self.segments.push(segment);
+        for (rule, detail) in broken {
+            let segments = self.last_of_flow();
+            self.violations.push(Violation { rule, detail, segments });
+        }
+        if self.segments.len() >= 2 * self.keep {
+            self.segments.drain(..self.keep);
+        }
     }
 
-    fn describe(&self, violation: &Violation) -> String {
-        let broken = &self.segments[violation.segment];
-        let ends = [broken.source, broken.destination];
-        let mut lines: Vec<String> = self.segments[..=violation.segment]
+    /// The last segments of the flow that the last one belongs to.
+    fn last_of_flow(&self) -> String {
+        let Some(last) = self.segments.last() else { return String::new() };
+        let ends = [last.source, last.destination];
+        let mut lines: Vec<String> = self
+            .segments
             .iter()
             .filter(|segment| ends.contains(&segment.source) && ends.contains(&segment.destination))
             .map(|segment| format!("  {segment}"))
             .collect();
         let hidden = lines.len().saturating_sub(REPORTED_SEGMENTS);
         lines.drain(..hidden);
-        format!("{violation}\nflow {} > {}, last segments:\n{}", ends[0], ends[1], lines.join("\n"))
+        format!("flow {} > {}, last segments:\n{}", ends[0], ends[1], lines.join("\n"))
     }
 }
 
@@ -206,8 +233,15 @@ impl Flow {
             self.peer_scale = Offer::of(segment);
         }
         if segment.flags.ack {
-            self.peer_acks.insert(segment.ack);
+            self.acknowledged_by_peer(segment.ack);
         }
+    }
+
+    fn acknowledged_by_peer(&mut self, ack: u32) {
+        if self.peer_acks.len() >= REMEMBERED_ACKS {
+            self.peer_acks.clear();
+        }
+        self.peer_acks.insert(ack);
     }
 
     fn check_ack(&self, segment: &Segment) -> Option<(Rule, String)> {

@@ -337,6 +337,19 @@ impl Daemon {
         self.process.signal(Signal::TERM);
     }
 
+    /// Stops every thread of the daemon where it is until the returned value is dropped; what arrives waits for it.
+    #[must_use]
+    pub fn pause(&mut self) -> impl Drop + '_ {
+        struct Paused<'a>(&'a mut Process);
+        impl Drop for Paused<'_> {
+            fn drop(&mut self) {
+                self.0.signal(Signal::CONT);
+            }
+        }
+        self.process.signal(Signal::STOP);
+        Paused(&mut self.process)
+    }
+
     /// Sends SIGKILL and reaps: the daemon dies without cleaning up. What it leaves goes when this is dropped.
     pub fn kill(&mut self) {
         self.process.signal(Signal::KILL);

@@ -27,6 +27,9 @@ use daemon::DaemonBuilder;
 use net::{Wire, WireOptions};
 use segment::Segment;
 
+/// Segments that a lab for load keeps, at least.
+const KEPT_UNDER_LOAD: usize = 10_000;
+
 /// A wire, and a capture of all that xtcp sends over it.
 ///
 /// # Panics
@@ -65,6 +68,17 @@ impl Lab {
             Ok::<_, anyhow::Error>(Lab { capture, wire })
         };
         make().unwrap_or_else(|error| panic!("can't make a lab: {error:#}"))
+    }
+
+    /// A lab for so much traffic that captured segments are judged but only the last thousands of them kept.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn for_load(options: &WireOptions) -> Lab {
+        let lab = Lab::with(options);
+        lab.checker().keep(KEPT_UNDER_LOAD);
+        lab
     }
 
     /// A daemon to configure and start in the server's namespace.

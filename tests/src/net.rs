@@ -26,6 +26,14 @@ pub const CLIENT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0,
 /// The server's IPv6 address: what xtcp serves.
 pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 2));
 
+/// IPv4 addresses of a second wire, the client's and the server's; see [`Wire::second`].
+pub const SECOND_V4: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 78, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 78, 0, 2))];
+/// Its IPv6 addresses.
+const SECOND_V6: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x78, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x78, 0, 0, 0, 0, 0, 2)),
+];
+
 /// Local ports that the kernel of the server's namespace leaves to xtcp's active opens.
 pub const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 40_000..=49_999;
 
@@ -137,19 +145,34 @@ impl Wire {
         let (client, server) = (&wire.client, &wire.server);
         ip(&format!("netns add {}", client.name))?;
         ip(&format!("netns add {}", server.name))?;
+        wire.link(options, [CLIENT_V4, CLIENT_V6], [SERVER_V4, SERVER_V6])?;
+        server.set_sysctl("net.ipv4.ip_local_reserved_ports", &reserved_ports())?;
+        Ok(wire)
+    }
+
+    /// A second veth pair between the same namespaces, with addresses of its own ([`SECOND_V4`]). It lives as long as
+    /// the first one's namespaces; a lab's capture and checker leave its traffic alone.
+    ///
+    /// # Errors
+    /// As [`Wire::new`].
+    pub fn second(&self, options: &WireOptions) -> Result<Wire> {
+        let end = |end: &Namespace| Namespace { interface: format!("{}b", end.interface), ..end.clone() };
+        let wire = Wire { client: end(&self.client), server: end(&self.server), kept: true };
+        wire.link(options, [SECOND_V4[0], SECOND_V6[0]], [SECOND_V4[1], SECOND_V6[1]])?;
+        Ok(wire)
+    }
+
+    /// Makes the veth pair.
+    fn link(&self, options: &WireOptions, client_has: [IpAddr; 2], server_has: [IpAddr; 2]) -> Result<()> {
         let WireOptions { queues, mtu, loss } = options;
         let end = |end: &Namespace| {
             format!("{} netns {} mtu {mtu} numrxqueues {queues} numtxqueues {queues}", end.interface, end.name)
         };
-        ip(&format!("link add {} type veth peer name {}", end(client), end(server)))?;
-        client.bring_up(*queues, [CLIENT_V4, CLIENT_V6])?;
-        client.keep_order(*queues)?;
-        server.bring_up(*queues, [SERVER_V4, SERVER_V6])?;
-        server.set_sysctl("net.ipv4.ip_local_reserved_ports", &reserved_ports())?;
-        if *loss > 0 {
-            wire.lose(*loss)?;
-        }
-        Ok(wire)
+        ip(&format!("link add {} type veth peer name {}", end(&self.client), end(&self.server)))?;
+        self.client.bring_up(*queues, client_has)?;
+        self.client.keep_order(*queues)?;
+        self.server.bring_up(*queues, server_has)?;
+        if *loss > 0 { self.lose(*loss) } else { Ok(()) }
     }
 }
 

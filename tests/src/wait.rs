@@ -1,12 +1,37 @@
 //! Waiting for a condition: tests poll for what they want to see and never sleep for as long as something may take.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up. Generous: a loaded machine is not a failure.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait between two looks.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Tells threads that a scope waits for to come to their end.
+#[derive(Debug, Default)]
+pub struct End(AtomicBool);
+
+impl End {
+    /// Whether it has come.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Comes when the returned value is dropped, also by a panic.
+    #[must_use]
+    pub fn comes(&self) -> impl Drop + '_ {
+        struct Comes<'a>(&'a End);
+        impl Drop for Comes<'_> {
+            fn drop(&mut self) {
+                self.0.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Comes(self)
+    }
+}
 
 /// Looks until `look` returns a value, and returns it.
 ///

@@ -68,15 +68,15 @@ fn an_interface_that_xtcp_can_not_use_is_refused_by_name() {
 }
 
 #[test]
-fn addresses_are_listed_and_followed_until_the_interface_is_gone() {
-    let wire = wire();
+fn an_interface_and_its_addresses_are_followed_until_it_is_gone() {
+    let wire = Wire::new(&WireOptions { queues: 3, ..WireOptions::default() }).expect("a wire");
     let dev = format!("dev {}", wire.server.interface());
     within(&wire.server, |network, interface| {
         let (wire, dev) = (&wire, &dev);
         async move {
             assert_eq!(global_addresses(&network, &interface).await, [SERVER_V4, SERVER_V6]);
-            let mut watch = network.watch_addresses(&interface).expect("a watch");
-            assert!(watch.changed().await.expect("the first list").contains(&SERVER_V4));
+            let mut watch = network.watch(&interface).expect("a watch");
+            assert!(watch.changed().await.expect("the first list").addresses.contains(&SERVER_V4));
             let changes = [
                 (format!("address add 10.77.0.9/24 {dev}"), "10.77.0.9", true),
                 (format!("address add fd00:77::9/64 {dev} nodad"), "fd00:77::9", true),
@@ -84,9 +84,20 @@ fn addresses_are_listed_and_followed_until_the_interface_is_gone() {
             ];
             for (command, address, expected) in changes {
                 wire.server.ip(&command).expect("ip");
-                while watch.changed().await.expect(&command).contains(&ip(address)) != expected {}
+                while watch.changed().await.expect(&command).addresses.contains(&ip(address)) != expected {}
             }
-            wire.server.ip(&format!("link del {}", wire.server.interface())).expect("ip");
+            let name = wire.server.interface();
+            for (command, is_up, has_carrier, queues) in [
+                (format!("ip link set {name} down"), false, false, 3),
+                (format!("ip link set {name} up"), true, true, 3),
+                (format!("ethtool -L {name} rx 2"), true, true, 2),
+                (format!("ethtool -L {name} rx 3"), true, true, 3),
+            ] {
+                wire.server.run(&command).expect("a command");
+                let state = |now: &Interface| (now.is_up, now.has_carrier, now.receive_queues);
+                while state(&watch.changed().await.expect(&command).interface) != (is_up, has_carrier, queues) {}
+            }
+            wire.server.ip(&format!("link del {name}")).expect("ip");
             let error = loop {
                 if let Err(error) = watch.changed().await {
                     break error;
@@ -217,7 +228,7 @@ fn a_held_port_is_closed_to_the_kernels_servers_and_open_to_nobody() {
     let address = SocketAddr::new(SERVER_V4, 80);
     let everywhere: SocketAddr = "0.0.0.0:80".parse().expect("an address");
     wire.server.enter(|| {
-        let held = reserve_port(address, false).expect("the port");
+        let held = reserve_port(address, false, None).expect("the port");
         TcpListener::bind(address).expect_err("taken");
         TcpListener::bind(everywhere).expect_err("taken on one address");
         TcpListener::bind("127.0.0.1:80").expect("another address");
@@ -225,8 +236,25 @@ fn a_held_port_is_closed_to_the_kernels_servers_and_open_to_nobody() {
         drop(held);
         TcpListener::bind(everywhere).expect("free again");
     });
-    let error = wire.server.enter(|| reserve_port(SocketAddr::new(CLIENT_V4, 80), false)).expect_err("not here");
+    let error = wire.server.enter(|| reserve_port(SocketAddr::new(CLIENT_V4, 80), false, None)).expect_err("not here");
     assert!(matches!(error, PortError::NotLocal { .. }), "{error}");
+}
+
+#[test]
+fn a_wildcard_port_is_held_for_one_interface_and_closed_to_the_kernels_servers_everywhere() {
+    let wire = wire();
+    let everywhere: SocketAddr = "0.0.0.0:80".parse().expect("an address");
+    within(&wire.server, |network, ours| async move {
+        let other = Interface { index: 1, name: "lo".to_owned(), ..ours.clone() };
+        let _held = reserve_port(everywhere, false, Some(&ours)).expect("the port");
+        let _too = reserve_port(everywhere, false, Some(&other)).expect("another interface's");
+        for taken in [everywhere, SocketAddr::new(SERVER_V4, 80)] {
+            TcpListener::bind(taken).expect_err("taken on an interface");
+        }
+        let again = reserve_port(everywhere, false, Some(&ours)).expect_err("taken").to_string();
+        assert!(again.contains(&format!("pid {}", std::process::id())), "{again}");
+        drop(network);
+    });
 }
 
 #[test]

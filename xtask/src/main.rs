@@ -63,7 +63,7 @@ enum Command {
     },
     /// Run every check and test; fails when anything is left behind.
     Test {
-        /// Run the end-to-end tests five times over.
+        /// Run the end-to-end tests five times over, and a soak of 20 minutes.
         #[arg(long)]
         long: bool,
     },

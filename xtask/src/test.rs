@@ -13,8 +13,13 @@ use serde_json::Value;
 use crate::process::{cargo, read, succeed, workspace, xtcp};
 use crate::{build, root, setup};
 
-/// How often `--long` runs the end-to-end tests.
+/// How often `--long` runs the end-to-end tests, and for how many seconds the first time the soak among them.
 const LONG_RUNS: u32 = 5;
+const SOAK_SECONDS: &str = "1200";
+/// The program whose tests send at a given pace, each for ten seconds: so many run at once.
+const UNHURRIED: &str = "attacks-";
+const UNHURRIED_AT_ONCE: &str = "6";
+const SOAK_VARIABLE: &str = "XTCP_SOAK_SECONDS";
 
 /// Runs every check, cheapest first.
 pub fn run(long: bool) -> Result<ExitCode> {
@@ -39,7 +44,8 @@ pub fn end_to_end(programs: &[PathBuf], times: u32) -> Result<ExitCode> {
         if times > 1 {
             println!("\nrun {run} of {times}");
         }
-        programs.iter().try_for_each(|program| run_program(program))?;
+        let soak = times > 1 && run == 1;
+        programs.iter().try_for_each(|program| run_program(program, soak))?;
     }
     let left: Vec<String> = leftovers().difference(&before).cloned().collect();
     ensure!(left.is_empty(), "the tests passed but left behind: {}", left.join(", "));
@@ -85,8 +91,16 @@ fn raise_end_to_end(programs: &[PathBuf], times: u32) -> Result<()> {
 }
 
 /// Tests print what they want people to read, such as the size of the XDP program, also when they pass.
-fn run_program(program: &Path) -> Result<()> {
-    succeed(Command::new(program).arg("--show-output").current_dir(workspace().join("tests")))
+fn run_program(program: &Path, soak: bool) -> Result<()> {
+    let mut command = Command::new(program);
+    if soak {
+        command.env(SOAK_VARIABLE, SOAK_SECONDS);
+    }
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with(UNHURRIED) {
+        command.env("RUST_TEST_THREADS", UNHURRIED_AT_ONCE);
+    }
+    succeed(command.arg("--show-output").current_dir(workspace().join("tests")))
 }
 
 /// What a lab or a daemon should have removed: leftovers of labs, and daemons that still run.

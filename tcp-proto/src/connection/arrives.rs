@@ -43,8 +43,12 @@ impl Connection {
         }
         let knows_ours =
             segment.has_ack() && segment.ack.at_or_after(self.send.una) && segment.ack.at_or_before(self.send.next);
-        let knows_theirs =
-            segment.seq.at_or_before(self.recv.next) && segment.seq.at_or_after(self.recv.next - LINK_REACH);
+        // A whole window may be repeated. With much of ours in flight the ACK is easier to guess: then only when our
+        // own timer, too, has found that we are not heard.
+        let unheard = self.retries > 0 || self.send.una == self.send.next;
+        let repeats = unheard && self.recv.has_recently_had(segment.seq);
+        let close = segment.seq.at_or_before(self.recv.next) && segment.seq.at_or_after(self.recv.next - LINK_REACH);
+        let knows_theirs = repeats || close;
         knows_ours && knows_theirs && !segment.syn() && !segment.rst()
     }
 

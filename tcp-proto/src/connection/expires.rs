@@ -54,7 +54,7 @@ impl Connection {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
         }
         self.retries += 1;
-        if u32::from(self.retries) == self.config.retries1 && self.held {
+        if u32::from(self.retries) == self.config.retries1 && self.is_held() {
             cx.event(Event::Retransmitting(cx.id));
         }
         self.flow_timed_out(cx);
@@ -64,13 +64,13 @@ impl Connection {
 
     /// R2; less once nobody waits for the outcome.
     fn retry_limit(&self) -> u32 {
-        if self.held { self.config.retries2 } else { self.config.orphan_retries.min(self.config.retries2) }
+        if self.is_orphan() { self.config.orphan_retries.min(self.config.retries2) } else { self.config.retries2 }
     }
 
     /// A probe of the peer's window. As long as it answers, probing never ends (MUST-37).
     fn persist_expires(&mut self, cx: &mut Context<'_>) {
         // Answers keep a connection open (MUST-37), but not one that nobody holds any more: only progress does.
-        let spent = if self.held { self.probes } else { self.retries };
+        let spent = if self.is_orphan() { self.retries } else { self.probes };
         if u32::from(spent) >= self.retry_limit() {
             return self.abort(cx, Cause::Expired, CloseReason::TimedOut);
         }

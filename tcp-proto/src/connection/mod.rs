@@ -22,6 +22,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
 use crate::config::TcpConfig;
+use crate::drops::DropReason;
 use crate::limits::CONNECTION_ACK_INTERVAL_MS;
 use crate::rtt::Rtt;
 use crate::seq::SeqNum;
@@ -52,6 +53,35 @@ pub(crate) enum Origin {
     Passive(ListenerId),
 }
 
+/// Who would miss a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Its listener: it is half-open or waits to be accepted.
+    Listener,
+    /// The application has a handle.
+    Application,
+    /// Nobody any more: the application has closed it.
+    Nobody,
+}
+
+/// The lines of a stack's connections; each connection stands in one at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Its application waits for memory to write to.
+    Starving,
+    /// An orphan that still delivers what the application left, or its FIN.
+    Delivering,
+    /// An orphan that has delivered everything and waits for the peer's FIN.
+    Delivered,
+    /// In TIME_WAIT, and the application does not need it any more.
+    TimeWait,
+}
+
+impl Queue {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Queue::TimeWait as usize + 1;
+}
+
 /// A probe that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
@@ -78,8 +108,7 @@ pub(crate) struct Connection {
     pub(crate) origin: Origin,
     pub(crate) config: Arc<TcpConfig>,
     pub(crate) timers: Timers,
-    /// Whether the application holds a handle.
-    pub(crate) held: bool,
+    pub(crate) holder: Holder,
     /// Why it ended; `None` before.
     pub(crate) ended: Option<CloseReason>,
     link: LinkAddress,
@@ -124,7 +153,7 @@ impl Connection {
             state: State::CLOSED,
             origin,
             timers: Timers::default(),
-            held: false,
+            holder: if origin == Origin::Active { Holder::Application } else { Holder::Listener },
             ended: None,
             link,
             send: Sender::new(iss, mss),
@@ -148,6 +177,28 @@ impl Connection {
         }
     }
 
+    /// Whether the application has a handle.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holder == Holder::Application
+    }
+
+    /// Whether nobody waits for the outcome: the application has closed it.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.holder == Holder::Nobody
+    }
+
+    /// The line in which it stands.
+    pub(crate) fn queue(&self) -> Option<Queue> {
+        match (self.holder, self.state) {
+            (_, State::CLOSED) => None,
+            (Holder::Application, _) => self.starves().then_some(Queue::Starving),
+            (Holder::Nobody, State::FIN_WAIT_1 | State::CLOSING | State::LAST_ACK) => Some(Queue::Delivering),
+            (Holder::Nobody, State::FIN_WAIT_2) => Some(Queue::Delivered),
+            (Holder::Nobody, State::TIME_WAIT) => Some(Queue::TimeWait),
+            _ => None,
+        }
+    }
+
     /// Moves to the state that follows `cause`, with what entering that state entails.
     fn advance(&mut self, cx: &mut Context<'_>, cause: Cause) {
         let next = self.state.next(cause);
@@ -158,7 +209,7 @@ impl Connection {
         self.since = cx.now;
         match next {
             State::ESTABLISHED => self.on_established(cx),
-            State::FIN_WAIT_2 if !self.held => {
+            State::FIN_WAIT_2 if self.is_orphan() => {
                 self.timers.stop(Timer::UserTimeout);
                 self.arm(cx, Timer::FinWait2, self.config.fin_wait2_timeout);
             }
@@ -170,7 +221,7 @@ impl Connection {
 
     fn on_established(&mut self, cx: &mut Context<'_>) {
         self.restart_keepalive(cx);
-        if self.origin == Origin::Active && self.held {
+        if self.origin == Origin::Active && self.is_held() {
             cx.event(Event::Connected(cx.id));
         }
         if self.close_waits {
@@ -285,15 +336,18 @@ impl Connection {
 
     /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.
     fn may_challenge(&mut self, cx: &mut Context<'_>) -> bool {
-        self.answers_again(cx) && cx.may_challenge() && self.may_answer(cx)
+        let too_soon = !self.answers_again(cx);
+        (too_soon || cx.may_challenge()) && self.may_answer(cx)
     }
 
     /// Whether an out-of-window ACK may leave now; takes it if so. The limit is this connection's own: others'
     /// segments must not keep it from answering keep-alive probes.
-    fn may_answer(&mut self, cx: &Context<'_>) -> bool {
+    fn may_answer(&mut self, cx: &mut Context<'_>) -> bool {
         let may = self.answers_again(cx);
         if may {
             self.last_challenge = clock(cx.now);
+        } else {
+            cx.drop(DropReason::AckRate);
         }
         may
     }

@@ -98,6 +98,14 @@ impl Receiver {
         self.round_end = self.next + self.capacity;
     }
 
+    /// The SYN that began this was not the peer's: what it agreed to is forgotten. The window that we offered stands.
+    pub(super) fn restart(&mut self, config: &TcpConfig, irs: SeqNum) {
+        let offered = self.window();
+        *self = Receiver::new(config);
+        self.edge = self.next + offered;
+        self.start(irs);
+    }
+
     /// The shift we offer in our SYN.
     pub(super) fn offered_scale(&self) -> u8 {
         self.scale
@@ -139,6 +147,11 @@ impl Receiver {
     /// RCV.WND.
     pub(super) fn window(&self) -> u32 {
         self.edge - self.next
+    }
+
+    /// Whether a number lies so closely before RCV.NXT that the peer may be repeating it: what it had under way.
+    pub(super) fn has_recently_had(&self, seq: SeqNum) -> bool {
+        seq.at_or_before(self.next) && seq.at_or_after(self.next - self.capacity)
     }
 
     /// Bytes that can be read.
@@ -191,7 +204,7 @@ impl Receiver {
     /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.
     pub(super) fn insert(&mut self, pool: &mut Pool, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if (seq + bytes.len() as u32).after(self.limit()) {
-            return Err(NoRoom);
+            return Err(NoRoom::Buffer);
         }
         let buffer = self.buffer.get_or_insert_default();
         let advance = buffer.insert(pool, self.next, seq, bytes);

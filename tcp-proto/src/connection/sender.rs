@@ -13,7 +13,7 @@ pub(super) enum WriterWaits {
     No,
     /// Room in the send buffer.
     ForRoom,
-    /// Memory: the connection is in the stack's queue of those that starve.
+    /// Memory: the connection stands in the stack's line of those that starve.
     ForMemory,
 }
 

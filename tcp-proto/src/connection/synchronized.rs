@@ -19,6 +19,7 @@ use crate::wire::{Flags, Segment};
 impl Connection {
     pub(super) fn arrives_synchronized(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         self.repeat_syn_ack(cx, segment)?;
+        self.forget_crossing_syn(cx, segment);
         self.check_timestamp(cx, segment)?;
         let segment = &self.without_crossing_syn(segment);
         self.first_check_sequence(cx, segment)?;
@@ -79,16 +80,30 @@ impl Connection {
         DONE
     }
 
+    /// Another SYN than the one that crossed ours acknowledges ours: that one was forged or old, because whoever has
+    /// seen our number is the peer. Without this, one blind SYN would end any open that is under way.
+    fn forget_crossing_syn(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
+        if segment.seq != self.recv.irs && self.answers_crossing_syn(segment) {
+            self.recv.restart(&self.config, segment.seq);
+            self.take_syn_options(cx, &segment.options);
+        }
+    }
+
     /// In a simultaneous open both SYNs come again with the ACK of the other (RFC 9293 figure 8): the SYN is
     /// old, the ACK counts. (One that resets, or acknowledges something else, is judged by its number like any other.)
     fn without_crossing_syn<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
-        let waits = self.state == State::SYN_RCVD && self.origin == Origin::Active;
-        let crosses = segment.syn() && !segment.rst() && self.acks_our_syn(segment);
-        if !waits || !crosses || segment.seq != self.recv.irs {
+        if segment.seq != self.recv.irs || !self.answers_crossing_syn(segment) {
             return *segment;
         }
         self.recv.owed.now = true;
-        Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment }
+        // The window of a SYN is not scaled; what is left of the segment is read as if it were.
+        let window = segment.window >> self.send.scale;
+        Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), window, ..*segment }
+    }
+
+    fn answers_crossing_syn(&self, segment: &Segment<'_>) -> bool {
+        let crossed = self.state == State::SYN_RCVD && self.origin == Origin::Active;
+        crossed && segment.syn() && !segment.rst() && self.acks_our_syn(segment)
     }
 
     /// The four cases of RFC 9293 section 3.10.7.4. With a closed window, an ACK or RST at RCV.NXT counts
@@ -124,11 +139,13 @@ impl Connection {
         trimmed
     }
 
-    /// An unacceptable segment draws an ACK unless it is a RST. Those that carry nothing are rate-limited: two
-    /// confused peers must not answer each other's ACKs for ever. So are all in TIME-WAIT, where no data is waited for.
+    /// An unacceptable segment draws an ACK unless it is a RST. Only text that the peer may just have repeated, because
+    /// our ACK of it was lost, draws one every time. The rest is rate-limited: two confused peers must not answer each
+    /// other's ACKs for ever, and a stranger's segments must not make us send duplicate ACKs.
     fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        let limited = segment.length() == 0 || segment.syn() || self.state == State::TIME_WAIT;
-        if !segment.rst() && (!limited || self.may_answer(cx)) {
+        let repeats = segment.length() > 0 && !segment.syn() && self.recv.has_recently_had(segment.seq);
+        let unlimited = repeats && self.state != State::TIME_WAIT;
+        if !segment.rst() && (unlimited || self.may_answer(cx)) {
             self.recv.owed.now = true;
         }
     }
@@ -304,7 +321,7 @@ impl Connection {
 
     /// The writer is told once a good part of the buffer is free again, unless there is no memory for it.
     fn tell_writer(&mut self, cx: &mut Context<'_>) {
-        let waits = self.held && self.send.writer_waits == WriterWaits::ForRoom;
+        let waits = self.is_held() && self.send.writer_waits == WriterWaits::ForRoom;
         if !waits || self.send.queued() > self.send_capacity() / 2 {
             return;
         }
@@ -312,7 +329,7 @@ impl Connection {
             self.send.writer_waits = WriterWaits::No;
             cx.event(Event::Writable(cx.id));
         } else {
-            self.starve(cx);
+            self.starve();
         }
     }
 
@@ -328,8 +345,8 @@ impl Connection {
         match self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload) {
             Ok(0) => self.recv.owe_duplicate(),
             Ok(advance) => self.text_advances(cx, advance, filled_gap),
-            Err(_) => {
-                cx.drop(DropReason::NoMemory);
+            Err(why) => {
+                cx.drop(why.into());
                 self.recv.owed.now = true;
             }
         }
@@ -337,7 +354,7 @@ impl Connection {
 
     /// Whether nobody will ever read what arrives: the application is gone (SHLD-3).
     fn is_deaf(&self) -> bool {
-        !self.held && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
+        self.is_orphan() && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
     }
 
     fn text_advances(&mut self, cx: &mut Context<'_>, advance: u32, filled_gap: bool) {
@@ -350,7 +367,7 @@ impl Connection {
         } else {
             self.delay_ack(cx);
         }
-        if self.held {
+        if self.is_held() {
             cx.event(Event::Readable(cx.id));
         }
     }
@@ -386,7 +403,7 @@ impl Connection {
         self.recv.next = self.recv.next.latest(fin + 1);
         self.recv.owed.now = true;
         self.advance(cx, Cause::Fin);
-        if self.held {
+        if self.is_held() {
             cx.event(Event::Readable(cx.id));
         }
     }

@@ -2,8 +2,8 @@
 
 use tcp_common::{Cause, State};
 
-use super::Connection;
 use super::sender::WriterWaits;
+use super::{Connection, Holder};
 use crate::api::{CloseReason, Received};
 use crate::limits::INITIAL_BUFFER;
 use crate::shared::Context;
@@ -35,17 +35,27 @@ impl Connection {
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
         match self.send.writer_waits {
             WriterWaits::ForMemory => {}
-            _ if taken < room => self.starve(cx),
-            _ if taken < bytes.len() => self.send.writer_waits = WriterWaits::ForRoom,
+            _ if taken < room => {
+                cx.shared.waits.memory += 1;
+                self.starve();
+            }
+            _ if taken < bytes.len() => {
+                cx.shared.waits.send_buffer += 1;
+                self.send.writer_waits = WriterWaits::ForRoom;
+            }
             _ => self.send.writer_waits = WriterWaits::No,
         }
         taken
     }
 
     /// The writer is told when there is memory again.
-    pub(super) fn starve(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn starve(&mut self) {
         self.send.writer_waits = WriterWaits::ForMemory;
-        cx.shared.starved.push_back(cx.id);
+    }
+
+    /// Whether the writer waits for memory.
+    pub(super) fn starves(&self) -> bool {
+        self.send.writer_waits == WriterWaits::ForMemory
     }
 
     /// The writer has waited long enough for memory.
@@ -91,7 +101,7 @@ impl Connection {
     /// CLOSE of both sides: the application is gone. Data that it left unread are lost, and the peer must
     /// not take them for delivered (SHLD-3, RFC 2525 section 2.17).
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
-        self.held = false;
+        self.holder = Holder::Nobody;
         let unread = self.recv.readable() > 0;
         let at_once = self.config.linger.is_some_and(|linger| linger.is_zero());
         if (unread || at_once) && self.state != State::TIME_WAIT {
@@ -118,7 +128,7 @@ impl Connection {
 
     /// Whether the user timeout's timer limits how long an orphan tries to deliver.
     pub(super) fn lingers(&self) -> bool {
-        !self.held && self.config.linger.is_some()
+        self.is_orphan() && self.config.linger.is_some()
     }
 
     pub(crate) fn set_nodelay(&mut self, nodelay: bool) {

@@ -327,6 +327,10 @@ mod tests {
             list.extend_from_slice(bad);
             assert_eq!(Options::parse(&list).mss, Some(1460), "{bad:?}");
         }
+        for length in [0, 1, 41] {
+            let list = [9, length, 3, 3, 7, 1];
+            assert_eq!(Options::parse(&list), Options::default(), "length {length}: where the next begins is unknown");
+        }
     }
 
     #[test]

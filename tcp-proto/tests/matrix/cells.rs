@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tcp_proto::{ConnectionInfo, Event, State};
+use tcp_proto::{ConnectionInfo, Event, Received, State};
 
 use crate::common::{Seg, Trace, stream};
 use crate::situations::{OUTSTANDING, Situation};
@@ -145,7 +145,8 @@ impl Cell {
         let mut t = situation.reach();
         let before = t.stack.drops();
         let last = t.our_isn.wrapping_add(situation.nxt);
-        t.peer_seg(&self.segment(situation, bits, urgent));
+        let segment = self.segment(situation, bits, urgent);
+        t.peer_seg(&segment);
         let sent: Vec<Seg> = std::iter::from_fn(|| t.take()).map(|seg| Seg { window: 0, mss: None, ..seg }).collect();
         let row = row(&t);
         let counted = t.stack.drops().into_iter().zip(before).filter(|(now, then)| now != then);
@@ -162,7 +163,7 @@ impl Cell {
             time_wait: t.timers().iter().find(|(name, _)| *name == "time_wait").map(|(_, left)| *left),
             told: t.events.drain(..).map(|event| name(&event)).collect(),
             counted: counted.map(|((reason, _), _)| reason).collect(),
-            read: read(&mut t).saturating_sub(situation.unread),
+            read: read(&mut t, situation.unread, &segment.payload),
             sent,
             succeeded,
         }
@@ -196,13 +197,17 @@ fn without_connection(t: &Trace) -> State {
     if t.stack.count(State::LISTEN) > 0 { State::LISTEN } else { State::CLOSED }
 }
 
-/// Reads all there is, as octets of the stream that must be the peer's; accepts the connection first if need be.
-fn read(t: &mut Trace) -> usize {
+/// Reads all there is; accepts the connection first if need be. How much of it is the segment's text, in order.
+fn read(t: &mut Trace, unread: usize, text: &[u8]) -> usize {
     if t.id.is_none() {
         t.id = t.listener.and_then(|listener| t.stack.accept(listener));
     }
-    let alive = t.id.is_some_and(|id| t.stack.connection(t.now, id).is_some());
-    if alive { t.read(100_000) } else { 0 }
+    let Some(mut connection) = t.id.and_then(|id| t.stack.connection(t.now, id)) else { return 0 };
+    let mut into = vec![0; unread + text.len() + 1];
+    let Received::Bytes(length) = connection.recv(&mut into) else { return 0 };
+    let new = &into[unread.min(length.get())..length.get()];
+    assert!(text.ends_with(new) || text.starts_with(new), "what is read is not what was sent");
+    new.len()
 }
 
 fn name(event: &Event) -> String {

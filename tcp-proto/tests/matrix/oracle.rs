@@ -146,10 +146,13 @@ pub const RULES: &[Rule] = &[
         demands: |s, _| answer(s, Answer::SynAck),
     },
     Rule {
+        says: "decision 4: a SYN that acknowledges ours, other than the one that crossed it, is the peer's; that was not",
+        applies: |s, g| s.state == State::SYN_RCVD && !s.passive && g.seq != 0 && g.answers_our_syn(s),
+        demands: answers_our_syn,
+    },
+    Rule {
         says: "figure 8: the SYN of a simultaneous open comes again with the ACK of ours; it is old, the rest counts",
-        applies: |s, g| {
-            s.state == State::SYN_RCVD && !s.passive && g.seq == 0 && g.syn && g.acks_something_new(s) && !g.rst
-        },
+        applies: |s, g| s.state == State::SYN_RCVD && !s.passive && g.seq == 0 && g.answers_our_syn(s),
         demands: |s, g| Expected { answer: Answer::Ack, ..counts(s, &Arriving { seq: 1, syn: false, ..*g }) },
     },
     // 3.10.7.4, first to fourth.
@@ -252,6 +255,11 @@ impl Arriving {
         self.acks && after(self.ack, s.una) && !after(self.ack, s.nxt)
     }
 
+    /// Whether it is a SYN from someone who has seen ours.
+    fn answers_our_syn(&self, s: &Situation) -> bool {
+        self.syn && !self.rst && self.acks_something_new(s)
+    }
+
     /// Whether it asks for a connection.
     fn opens(&self) -> bool {
         self.syn && !self.acks && !self.rst
@@ -317,8 +325,8 @@ fn begins(s: &Situation, g: &Arriving) -> Expected {
 /// SYN and ACK, in SYN-SENT.
 fn answers_our_syn(s: &Situation, g: &Arriving) -> Expected {
     let mut known = *s;
-    (known.rcv_nxt, known.rcv_wnd) = (g.seq + 1, 65_535);
-    let rest = Arriving { seq: g.seq + 1, syn: false, ..*g };
+    (known.rcv_nxt, known.rcv_wnd) = (g.seq.wrapping_add(1), 65_535);
+    let rest = Arriving { seq: known.rcv_nxt, syn: false, ..*g };
     Expected { answer: Answer::Ack, ..counts(&known, &rest) }
 }
 
@@ -355,16 +363,16 @@ fn text_and_fin_count(s: &Situation, g: &Arriving, e: &mut Expected) {
     if g.length() > 0 {
         e.answer = Answer::Ack;
     }
-    let edge = s.rcv_nxt + s.rcv_wnd;
+    let edge = s.rcv_nxt.wrapping_add(s.rcv_wnd);
     let (first, end) = (later(g.seq, s.rcv_nxt), g.seq.wrapping_add(g.text));
     let in_order = first == s.rcv_nxt;
     if in_order && after(end, s.rcv_nxt) {
         e.rcv_nxt = if after(end, edge) { edge } else { end };
-        e.delivers = e.rcv_nxt - s.rcv_nxt;
+        e.delivers = e.rcv_nxt.wrapping_sub(s.rcv_nxt);
     }
     let fin_counts = g.fin && in_order && end == e.rcv_nxt && after(edge, end);
     if fin_counts {
-        e.rcv_nxt += 1;
+        e.rcv_nxt = e.rcv_nxt.wrapping_add(1);
         e.state = match e.state {
             State::FIN_WAIT_1 => State::CLOSING,
             State::FIN_WAIT_2 => State::TIME_WAIT,

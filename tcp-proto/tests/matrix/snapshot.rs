@@ -128,8 +128,8 @@ fn describe(situation: &Situation, cell: &Cell, outcome: &Outcome) -> String {
     words.extend((outcome.read > 0).then(|| format!("delivers {}", outcome.read)));
     if let Some((una, rcv_nxt, took_window)) = outcome.tcb.filter(|_| situation.knows_the_peer() && !outcome.succeeded)
     {
-        let advance = rcv_nxt.wrapping_sub(situation.rcv_nxt);
-        words.extend((advance > 0).then(|| format!("RCV.NXT+{advance}")));
+        let to = if rcv_nxt == end(situation, cell) { "SEG.SEQ+SEG.LEN" } else { "RCV.NXT+RCV.WND" };
+        words.extend((rcv_nxt != situation.rcv_nxt).then(|| format!("RCV.NXT={to}")));
         words.extend((una != situation.una).then(|| "SND.UNA=SEG.ACK".to_owned()));
         words.extend(took_window.then(|| "SND.WND=SEG.WND".to_owned()));
     }
@@ -147,11 +147,16 @@ fn new_state(situation: &Situation, outcome: &Outcome) -> Option<String> {
     (state != situation.state).then(|| format!("-> {}", state.name()))
 }
 
+/// SEG.SEQ+SEG.LEN.
+fn end(situation: &Situation, cell: &Cell) -> u32 {
+    let segment = cell.segment(situation, 0, 0);
+    segment.seq.wrapping_add(segment.payload.len() as u32 + u32::from(cell.syn()) + u32::from(cell.fin()))
+}
+
 /// A segment of the stack's: its flags, and its numbers by name. Where an ACK and a SYN,ACK say what they always say,
 /// the flags are enough.
 fn symbols(situation: &Situation, cell: &Cell, outcome: &Outcome, sent: &Seg) -> String {
-    let arrived = cell.segment(situation, 0, 0);
-    let end = arrived.seq.wrapping_add(arrived.payload.len() as u32 + u32::from(cell.syn()) + u32::from(cell.fin()));
+    let (arrived, end) = (cell.segment(situation, 0, 0), end(situation, cell));
     let rcv_nxt = outcome.tcb.map_or(situation.rcv_nxt, |(_, rcv_nxt, _)| rcv_nxt);
     match sent.flags {
         16 if (sent.seq, sent.ack) == (situation.nxt, rcv_nxt) => "ACK".to_owned(),

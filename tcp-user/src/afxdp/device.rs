@@ -83,6 +83,11 @@ impl<T: Table> WorkerDevice<T> {
         self.socket.transmit_pending()
     }
 
+    /// Frames that the kernel has taken to send; see [`XskSocket::frames_sent`].
+    pub fn frames_sent(&mut self) -> u64 {
+        self.socket.frames_sent()
+    }
+
     /// Figures of the socket and the exchange.
     ///
     /// # Errors

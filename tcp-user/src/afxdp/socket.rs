@@ -177,6 +177,11 @@ impl XskSocket {
         self.rings.transmit_pending()
     }
 
+    /// Frames that the kernel has taken to send since the socket was bound.
+    pub fn frames_sent(&mut self) -> u64 {
+        self.rings.counters().frames_out - u64::from(self.rings.transmit_pending())
+    }
+
     /// Our counters and the kernel's; those of the handover are its owner's ([`super::WorkerDevice`]).
     ///
     /// # Errors

@@ -38,9 +38,20 @@ pub struct File {
     pub vlans: Option<Vec<Bounded<1, 4094>>>,
     /// Local ports of active opens. Default `40000-49999`; must not overlap with the kernel's own range.
     pub ephemeral_ports: Option<PortRange>,
-    /// Most connections in any state, 1 to 16,777,216. Default 65536. Sizes CONNECTIONS (169 bytes each, allocated at start).
+    /// Most connections in any state, 1 to 16,777,216. Default 65536. Sizes CONNECTIONS (169 bytes each, allocated at
+    /// start), which bounds all workers together. One in TIME_WAIT makes room for a new one, the oldest first.
     pub max_connections: Option<Bounded<1, 16_777_216>>,
-    /// Resets per second and CPU for segments without a connection, 0 to 1,000,000. Default 1000.
+    /// Most orphans, 1 to 16,777,216: connections that their application has closed and that still deliver its last
+    /// bytes or wait for the peer's FIN (FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK). Beyond it the oldest is reset,
+    /// first one that has delivered everything. Default 16384. Of the whole daemon: each worker (RX queue) has an
+    /// equal share, rounded up.
+    pub max_orphans: Option<Bounded<1, 16_777_216>>,
+    /// Most memory in send and receive buffers of all connections together, 16 MiB to 1 TiB; taken only as needed. The
+    /// last quarter is kept for data that arrive in order. Default 1 GiB. Of the whole daemon: each worker has an equal
+    /// share, rounded up.
+    pub max_buffer_memory: Option<ByteSize<{ 16 << 20 }, { 1 << 40 }>>,
+    /// Resets per second and CPU, that is for each worker, for segments without a connection, 0 to 1,000,000. Default
+    /// 1000.
     pub rst_rate: Option<Bounded<0, 1_000_000>>,
     /// How long SIGTERM waits for connections to end before they are reset, 0 to 24 h. Default 30 s.
     pub drain_timeout: Option<Interval<0, { 24 * HOUR_MS }>>,
@@ -111,9 +122,10 @@ pub struct TcpTable {
     pub nodelay: Option<bool>,
     /// What close does, 0 to 1 h: `"0s"` resets; longer waits so long for delivery, then resets. Unset: delivers in the background.
     pub linger: Option<Interval<0, HOUR_MS>>,
-    /// Capacity of the accept queue, connections, 1 to 16,777,216. Default 4096.
+    /// Capacity of the accept queue, connections, 1 to 16,777,216. Default 4096. Of the whole listener: each worker (RX
+    /// queue) has an equal share, rounded up.
     pub backlog: Option<Bounded<1, 16_777_216>>,
-    /// Capacity of the SYN queue, connections, 1 to 16,777,216. Default 4096.
+    /// Capacity of the SYN queue, connections, 1 to 16,777,216. Default 4096. Of the whole listener, as `backlog`.
     pub syn_backlog: Option<Bounded<1, 16_777_216>>,
     /// SYN cookies. Default `auto`. Without effect yet: `never`.
     pub syn_cookies: Option<SynCookies>,

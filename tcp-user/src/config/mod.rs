@@ -53,6 +53,10 @@ pub struct Config {
     pub ephemeral_ports: RangeInclusive<u16>,
     /// Most connections in any state.
     pub max_connections: u32,
+    /// Most orphans of all workers together.
+    pub max_orphans: u32,
+    /// Most memory in buffers of all connections of all workers, bytes.
+    pub max_buffer_memory: usize,
     /// Resets per second and CPU for segments without a connection.
     pub rst_rate: u32,
     /// How long a drain waits for connections to end.
@@ -201,6 +205,8 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
         vlans: file.vlans.unwrap_or_default().into_iter().map(values::Bounded::to).collect(),
         ephemeral_ports: file.ephemeral_ports.map_or(40_000..=49_999, |range| range.get()),
         max_connections: file.max_connections.map_or(65_536, values::Bounded::to),
+        max_orphans: file.max_orphans.map_or(16_384, values::Bounded::to),
+        max_buffer_memory: file.max_buffer_memory.map_or(1 << 30, values::ByteSize::to),
         rst_rate: file.rst_rate.map_or(1000, values::Bounded::to),
         drain_timeout: file.drain_timeout.map_or(Duration::from_secs(30), values::Interval::get),
         tcp,

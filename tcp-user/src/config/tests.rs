@@ -66,6 +66,7 @@ fn an_empty_file_gives_the_defaults_of_the_contract() {
     assert_eq!(config.control_socket, Path::new("/run/xtcp/control.sock"));
     assert_eq!(config.pin_path, Path::new("/sys/fs/bpf/xtcp/veth0"));
     assert_eq!(config.max_connections, 65_536);
+    assert_eq!((config.max_orphans, config.max_buffer_memory), (16_384, 1 << 30));
     assert_eq!(config.rst_rate, 1000);
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(*config.tcp, TcpConfig::default());
@@ -191,6 +192,11 @@ fn a_value_out_of_range_is_refused_with_its_place_its_key_and_the_range() {
     assert_eq!(
         refusal("[tcp]\nrecv_buffer = \"2GiB\"\n"),
         "xtcp.toml:2:15: `recv_buffer`: must be 4096 to 1073741824 bytes, is 2147483648"
+    );
+    assert_eq!(refusal("max_orphans = 0\n"), "xtcp.toml:1:15: `max_orphans`: must be 1 to 16777216, is 0");
+    assert_eq!(
+        refusal("max_buffer_memory = \"4KiB\"\n"),
+        "xtcp.toml:1:21: `max_buffer_memory`: must be 16777216 to 1099511627776 bytes, is 4096"
     );
     assert_eq!(refusal("vlans = [1, 4095]\n"), "xtcp.toml:1:9: `vlans`: must be 1 to 4094, is 4095");
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use tokio::net::UnixListener;
 
+use crate::process;
+
 /// Mode of the socket, and of one that a group may use.
 const MODES: (u32, u32) = (0o600, 0o660);
 
@@ -26,10 +28,15 @@ pub struct ControlSocket {
 pub enum SocketError {
     /// Another daemon answers there.
     #[error(
-        "control socket {}: a daemon is listening there already; stop it or set another control_socket",
-        .0.display()
+        "control socket {}: {holder} is listening there already; stop it or set another control_socket",
+        path.display()
     )]
-    Live(PathBuf),
+    Live {
+        /// Its path.
+        path: PathBuf,
+        /// The process, as far as it can be told.
+        holder: String,
+    },
     /// Something else has the name.
     #[error("control socket {}: there is something else of that name; remove it or set another control_socket", .0.display())]
     NotASocket(PathBuf),
@@ -88,12 +95,20 @@ fn make_way(path: &Path) -> Result<(), SocketError> {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::Live(path.to_owned())),
+    let connected = UnixStream::connect(path).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    match connected {
+        Ok(socket) => Err(SocketError::Live { path: path.to_owned(), holder: listener(socket) }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
             .map_err(|source| SocketError::System { path: path.to_owned(), doing: "remove the stale one", source }),
         Err(source) => Err(SocketError::System { path: path.to_owned(), doing: "find out whether it is live", source }),
     }
+}
+
+/// Who listens at the other end.
+fn listener(socket: UnixStream) -> String {
+    let credentials = || tokio::net::UnixStream::from_std(socket)?.peer_cred();
+    let pid = credentials().ok().and_then(|who| u32::try_from(who.pid()?).ok());
+    pid.map_or_else(|| "a daemon".to_owned(), process::describe)
 }
 
 /// A file made by `make` is its owner's only, from its first moment on.
@@ -157,7 +172,8 @@ mod tests {
         let path = directory.0.join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = ControlSocket::bind(&path, None).unwrap();
-        assert!(matches!(ControlSocket::bind(&path, None), Err(SocketError::Live(_))));
+        let error = ControlSocket::bind(&path, None).expect_err("it is live").to_string();
+        assert!(error.contains(&format!("(pid {}) is listening there", std::process::id())), "{error}");
         drop(socket);
     }
 

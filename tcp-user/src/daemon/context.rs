@@ -7,8 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use tcp_proto::{ConnectOptions, TcpConfig};
 
+use super::DaemonError;
 use crate::control::Row;
 use crate::control::server::{Cursor, Daemon, Refused};
 use crate::net::{Interface, Network};
@@ -28,6 +30,13 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// The figures of the program and of all workers.
+    pub(super) async fn gather(&self) -> Result<Stats, DaemonError> {
+        let reports = try_join_all(self.workers.iter().map(|worker| worker.ask(Command::Report))).await?;
+        let counters = self.program.borrow().counters()?;
+        Ok(Stats::gather(&self.interface.name, &counters, &reports))
+    }
+
     /// All workers; each time another one comes first.
     fn workers_in_turn(&self) -> VecDeque<WorkerHandle> {
         let mut workers = VecDeque::from(self.workers.clone());
@@ -62,12 +71,7 @@ impl Daemon for Context {
     }
 
     async fn stats(&self) -> Result<serde_json::Value, String> {
-        let mut reports = Vec::new();
-        for worker in &self.workers {
-            reports.push(worker.ask(Command::Report).await.map_err(|error| error.to_string())?);
-        }
-        let counters = self.program.borrow().counters().map_err(|error| error.to_string())?;
-        let stats = Stats::gather(&self.interface.name, &counters, &reports);
+        let stats = self.gather().await.map_err(|error| error.to_string())?;
         serde_json::to_value(stats).map_err(|error| error.to_string())
     }
 

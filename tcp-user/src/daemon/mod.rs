@@ -1,17 +1,20 @@
-//! The daemon's main thread: starts everything in the right order, keeps it true (addresses, heartbeat,
+//! The daemon's main thread: starts everything in the right order, keeps it true (interface, heartbeat,
 //! log), answers the control socket, and stops everything in the right order.
 //!
 //! Start: ports, maps and program, sockets, workers, attach. Stop: detach, workers with their sockets, pins.
 
 mod context;
 mod error;
+mod interface;
+mod limits;
+mod memory;
 mod start;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,11 +23,12 @@ use tokio::task::LocalSet;
 use crate::afxdp::Readable;
 use crate::config::Config;
 use crate::control::{ControlSocket, server};
-use crate::net::{AddressWatch, Network};
+use crate::net::{InterfaceWatch, Network, Seen};
 use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
 use crate::xdp::{Program, ProgramLog};
 use context::Context;
-use error::{list, system};
+use error::system;
+use limits::LimitLog;
 
 pub use error::DaemonError;
 pub use start::{load, unload};
@@ -80,7 +84,9 @@ struct Running {
     control: ControlSocket,
     program: Rc<RefCell<Program>>,
     log: (ProgramLog, Readable),
-    addresses: AddressWatch,
+    watch: InterfaceWatch,
+    /// The interface as it was at start: what workers, sockets and program are made for.
+    served: Seen,
     workers: Vec<Worker>,
     context: Rc<Context>,
     /// The kernel's sockets that hold the listeners' ports.
@@ -94,13 +100,13 @@ impl Running {
         let network = Network::open()?;
         let interface = network.interface(&config.interface).await?;
         start::check_interface(&interface)?;
-        let mut watch = network.watch_addresses(&interface)?;
-        let addresses = watch.changed().await?;
-        start::check_listen_addresses(&config, &addresses)?;
+        let mut watch = network.watch(&interface)?;
+        let served = watch.changed().await?;
+        start::check_listen_addresses(&config, &served.addresses)?;
         start::check_ephemeral_ports(&config)?;
-        let ports = start::reserve_ports(&config.listeners)?;
+        let ports = start::reserve_ports(&config.listeners, &interface)?;
         let control = ControlSocket::bind(&config.control_socket, config.control_group.as_deref())?;
-        let mut program = start::open_program(&config, &interface, &addresses)?;
+        let mut program = start::open_program(&config, &interface, &served.addresses)?;
         let log = watch_log(&mut program)?;
         let workers = start::start_workers(&config, &interface, &mut program).await?;
         start::report_attached(&interface, program.attach()?);
@@ -114,7 +120,7 @@ impl Running {
             tcp: config.tcp.clone(),
             opens: Cell::new(0),
         });
-        Ok(Running { config, control, program, log, addresses: watch, workers, context, _ports: ports })
+        Ok(Running { config, control, program, log, watch, served, workers, context, _ports: ports })
     }
 
     /// Serves until a signal comes; then stops accepting and waits for connections to end, for `drain_timeout`
@@ -143,15 +149,15 @@ impl Running {
 
     /// Everything that goes on until the end; returns only when something fails.
     async fn serve(&mut self) -> Result<(), DaemonError> {
-        let Running { control, program, log, addresses, workers, context, .. } = self;
+        let Running { control, program, log, watch, served, workers, context, .. } = self;
         let worker_ended = async { Err::<(), _>(first_end(workers).await.into()) };
         let control =
             async { server::serve(control, Rc::clone(context)).await.map_err(system("serve the control socket")) };
         tokio::try_join!(
             worker_ended,
             control,
-            heartbeat(program, &context.workers),
-            follow_addresses(program, addresses),
+            heartbeat(context),
+            interface::follow(program, watch, served),
             forward_log(log),
         )
         .map(|_| ())
@@ -178,22 +184,24 @@ async fn first_end(workers: &mut [Worker]) -> WorkerError {
     select_all(workers.iter_mut().map(|worker| Box::pin(worker.ended()))).await.0
 }
 
-/// Tells the program that the daemon lives, as long as every worker answers.
-async fn heartbeat(program: &RefCell<Program>, workers: &[WorkerHandle]) -> Result<(), DaemonError> {
+/// Once a second, as long as every worker answers: tells the program that the daemon lives, brings the figures in
+/// LISTENERS up to date, and logs the limits that were hit.
+async fn heartbeat(context: &Context) -> Result<(), DaemonError> {
     let mut ticks = tokio::time::interval(HEARTBEAT);
+    let (mut limits, mut ebb) = (LimitLog::default(), memory::Ebb::default());
     loop {
         ticks.tick().await;
-        try_join_all(workers.iter().map(|worker| worker.ask(Command::Ping))).await?;
-        program.borrow_mut().heartbeat(worker::now().as_nanos())?;
-    }
-}
-
-/// Keeps wildcard listeners true to the interface's addresses.
-async fn follow_addresses(program: &RefCell<Program>, watch: &mut AddressWatch) -> Result<(), DaemonError> {
-    loop {
-        let addresses = watch.changed().await?;
-        tracing::info!("addresses now: {}", list(&addresses));
-        program.borrow_mut().set_addresses(&addresses)?;
+        let stats = context.gather().await?;
+        if ebb.is_low(stats.buffer_bytes, stats.buffer_bytes_freed) {
+            // Besides the workers: it walks over all free memory. A worker waits for it only where it allocates.
+            drop(tokio::task::spawn_blocking(crate::sys::memory::give_back));
+        }
+        let mut program = context.program.borrow_mut();
+        program.heartbeat(worker::now().as_nanos())?;
+        program.set_listener_values(stats.listener_values())?;
+        for line in limits.look(&stats, Instant::now()) {
+            tracing::warn!("{line}");
+        }
     }
 }
 

@@ -73,8 +73,9 @@ pub(super) fn check_ephemeral_ports(config: &Config) -> Result<(), DaemonError> 
     Ok(())
 }
 
-pub(super) fn reserve_ports(listeners: &[Listener]) -> Result<Vec<OwnedFd>, DaemonError> {
-    let reserve = |listener: &Listener| Ok(net::reserve_port(listener.address, listener.foreign_address)?);
+pub(super) fn reserve_ports(listeners: &[Listener], interface: &Interface) -> Result<Vec<OwnedFd>, DaemonError> {
+    let reserve =
+        |listener: &Listener| Ok(net::reserve_port(listener.address, listener.foreign_address, Some(interface))?);
     listeners.iter().map(reserve).collect()
 }
 
@@ -139,11 +140,12 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<
             mtu: interface.mtu as u16,
             queue: queue as u16,
             max_connections: config.max_connections as usize,
+            max_orphans: config.max_orphans as usize,
+            max_buffer_memory: config.max_buffer_memory,
             ephemeral_ports: config.ephemeral_ports.clone(),
             stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
             rst_rate: config.rst_rate,
-            ..StackConfig::default()
         },
         seed,
         listeners: config.listeners.iter().map(listener).collect(),

@@ -13,6 +13,8 @@ use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
+use crate::process;
+
 /// Most sockets that are looked at; a host with more has its answer cut off.
 const MAX_SOCKETS: usize = 1 << 20;
 /// Names of the kernel's states by its numbers. A closed socket is told (by Linux 6.8 and later) when it is bound.
@@ -61,6 +63,8 @@ pub(super) struct Socket {
     pub state: &'static str,
     /// 0: no process holds it.
     pub inode: u32,
+    /// Index of the interface that it is for; 0: of all.
+    pub interface: u32,
     v6_only: bool,
 }
 
@@ -176,6 +180,7 @@ fn socket_of(response: &InetResponse) -> Socket {
         local: SocketAddr::new(ip, header.socket_id.source_port),
         state: STATES.get(usize::from(header.state)).copied().unwrap_or(STATES[0]),
         inode: header.inode,
+        interface: header.socket_id.interface_id,
         v6_only: response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true))),
     }
 }
@@ -196,7 +201,7 @@ fn processes_by_inode() -> HashMap<u32, (u32, String)> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
         for inode in socket_inodes(pid) {
-            found.entry(inode).or_insert_with(|| (pid, process_name(pid)));
+            found.entry(inode).or_insert_with(|| (pid, process::name(pid)));
         }
     }
     found
@@ -208,10 +213,6 @@ fn socket_inodes(pid: u32) -> Vec<u32> {
     descriptors.filter_map(|entry| fs::read_link(entry.path()).ok().and_then(inode)).collect()
 }
 
-fn process_name(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     fn socket(local: &str, v6_only: bool) -> Socket {
-        Socket { local: local.parse().expect("an address"), state: "LISTEN", inode: 1, v6_only }
+        Socket { local: local.parse().expect("an address"), state: "LISTEN", inode: 1, interface: 0, v6_only }
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Interfaces and their addresses.
+//! Interfaces and their addresses, and what becomes of them.
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use netlink_packet_core::{NLM_F_DUMP, NetlinkPayload};
@@ -27,6 +28,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Whether it is switched on (IFF_UP).
     pub is_up: bool,
+    /// Whether there is a link to somebody (IFF_LOWER_UP).
+    pub has_carrier: bool,
     /// Whether it is one end of a veth pair.
     pub is_veth: bool,
     /// Receive queues in use, at least 1.
@@ -47,7 +50,7 @@ impl Network {
             Some(libc::ENODEV | libc::ERANGE | libc::EINVAL) => no_such(),
             _ => NetError::Netlink { doing: "look up the interface", source: error },
         })?;
-        interface_of(message.ok_or_else(no_such)?, name)
+        interface_of(message.ok_or_else(no_such)?)
     }
 
     /// Unicast addresses on the interface in the kernel's order; tentative and failed ones left out.
@@ -69,13 +72,14 @@ impl Network {
         Ok(messages.into_iter().filter_map(ours).collect())
     }
 
-    /// Follows the interface's addresses; call it inside a tokio runtime with I/O.
+    /// Follows the interface; call it inside a tokio runtime with I/O and time.
     ///
     /// # Errors
     /// When netlink sockets can't be had.
-    pub fn watch_addresses(&self, interface: &Interface) -> Result<AddressWatch, NetError> {
+    pub fn watch(&self, interface: &Interface) -> Result<InterfaceWatch, NetError> {
         let (network, notices) = connect(&WATCHED)?;
-        Ok(AddressWatch { interface: interface.clone(), network, notices, last: None, stale: true })
+        let looks = tokio::time::interval(QUEUES_INTERVAL);
+        Ok(InterfaceWatch { interface: interface.clone(), network, notices, looks, last: None, stale: true })
     }
 
     /// Name of interface `index`; its number when it has none (any more).
@@ -85,6 +89,18 @@ impl Network {
         let message = self.link(request).await.ok().flatten();
         let name = message.and_then(|m| m.attributes.into_iter().find_map(name_of));
         name.unwrap_or_else(|| format!("interface {index}"))
+    }
+
+    /// The interface as it is now, also when it has got another name.
+    async fn look_again(&self, interface: &Interface) -> Result<Interface, NetError> {
+        let mut request = LinkMessage::default();
+        request.header.index = interface.index;
+        let gone = || NetError::InterfaceGone { name: interface.name.clone() };
+        let message = self.link(request).await.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENODEV) => gone(),
+            _ => NetError::Netlink { doing: "look at the interface", source: error },
+        })?;
+        interface_of(message.ok_or_else(gone)?)
     }
 
     async fn link(&self, request: LinkMessage) -> io::Result<Option<LinkMessage>> {
@@ -98,28 +114,45 @@ impl Network {
 
 const WATCHED: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
 
-/// The addresses of one interface, as they change.
-pub struct AddressWatch {
+/// How often the number of queues is looked at: the kernel does not tell of its changes.
+const QUEUES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An interface and its addresses at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The interface.
+    pub interface: Interface,
+    /// Its unicast addresses; see [`Network::addresses`].
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One interface and its addresses, as they change.
+pub struct InterfaceWatch {
+    /// As last seen.
     interface: Interface,
     network: Network,
     notices: Notices,
-    last: Option<Vec<IpAddr>>,
-    /// A notice came since the addresses were listed; kept here so that a dropped `changed` loses nothing.
+    looks: tokio::time::Interval,
+    last: Option<Seen>,
+    /// A notice came since the last look; kept here so that a dropped `changed` loses nothing.
     stale: bool,
 }
 
-impl AddressWatch {
-    /// Waits until the addresses differ from those of the last call (the first call returns at once); all of
-    /// them. May be dropped and called again at any time.
+impl InterfaceWatch {
+    /// Waits until something differs from the last call's (the first call returns at once). May be dropped and
+    /// called again at any time. What changes and changes back meanwhile is not seen.
     ///
     /// # Errors
     /// The interface is gone, or the kernel does not answer.
-    pub async fn changed(&mut self) -> Result<Vec<IpAddr>, NetError> {
+    pub async fn changed(&mut self) -> Result<Seen, NetError> {
         loop {
             self.notice().await?;
-            let now = self.network.addresses(&self.interface).await?;
-            // What arrived while we listed still waits in `notices`.
+            let interface = self.network.look_again(&self.interface).await?;
+            let addresses = self.network.addresses(&interface).await?;
+            // What arrived while we looked still waits in `notices`.
             self.stale = false;
+            self.interface = interface.clone();
+            let now = Seen { interface, addresses };
             if self.last.as_ref() != Some(&now) {
                 self.last = Some(now.clone());
                 return Ok(now);
@@ -130,20 +163,33 @@ impl AddressWatch {
     /// Waits until something may have changed.
     async fn notice(&mut self) -> Result<(), NetError> {
         while !self.stale {
-            match self.notices.next().await {
-                Some(notice) => self.stale = concerns(&notice, self.interface.index),
-                None => {
-                    (self.network, self.notices) = connect(&WATCHED)?;
-                    self.stale = true;
-                }
+            tokio::select! {
+                notice = self.notices.next() => match notice {
+                    Some(notice) => self.stale = concerns(&notice, self.interface.index),
+                    None => {
+                        (self.network, self.notices) = connect(&WATCHED)?;
+                        self.stale = true;
+                    }
+                },
+                _ = self.looks.tick() => self.stale = self.queues_differ(),
             }
         }
         Ok(())
     }
+
+    /// Whether the number of queues may differ from the last one seen.
+    fn queues_differ(&self) -> bool {
+        match ethtool::receive_queues(&self.interface.name) {
+            Ok(queues) => queues.max(1) != self.interface.receive_queues,
+            // Renamed or gone. A driver that can't tell can't change it either.
+            Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+        }
+    }
 }
 
-fn interface_of(message: LinkMessage, name: &str) -> Result<Interface, NetError> {
-    let not_ethernet = || NetError::NotEthernet { name: name.to_owned() };
+fn interface_of(message: LinkMessage) -> Result<Interface, NetError> {
+    let name = message.attributes.iter().find_map(|a| name_of(a.clone())).unwrap_or_default();
+    let not_ethernet = || NetError::NotEthernet { name: name.clone() };
     let header = &message.header;
     if header.link_layer_type != LinkLayerType::Ether {
         return Err(not_ethernet());
@@ -153,12 +199,13 @@ fn interface_of(message: LinkMessage, name: &str) -> Result<Interface, NetError>
     let mac = message.attributes.iter().find_map(mac_of).ok_or_else(not_ethernet)?;
     Ok(Interface {
         index: header.index,
-        name: name.to_owned(),
         mac,
         mtu: attribute(|a| if let LinkAttribute::Mtu(mtu) = a { Some(*mtu) } else { None }).unwrap_or_default(),
         is_up: header.flags.contains(LinkFlags::Up),
+        has_carrier: header.flags.contains(LinkFlags::LowerUp),
         is_veth: message.attributes.iter().any(is_veth),
-        receive_queues: receive_queues(name, queues.unwrap_or(1))?,
+        receive_queues: receive_queues(&name, queues.unwrap_or(1))?,
+        name,
     })
 }
 
@@ -167,6 +214,9 @@ fn receive_queues(name: &str, allocated: u32) -> Result<u32, NetError> {
     match ethtool::receive_queues(name) {
         Ok(queues) => Ok(queues.max(1)),
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(allocated.max(1)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+            Err(NetError::InterfaceGone { name: name.to_owned() })
+        }
         Err(source) => Err(NetError::Netlink { doing: "ask ethtool for the number of queues", source }),
     }
 }
@@ -200,7 +250,7 @@ fn usable_address(message: &AddressMessage) -> Option<IpAddr> {
     if waits || flags.contains(AddressFlags::Dadfailed) { None } else { local.or(address) }
 }
 
-/// Whether a notice may mean that the addresses of interface `index` changed.
+/// Whether a notice may mean that interface `index` or its addresses changed.
 fn concerns(notice: &NetlinkPayload<RouteNetlinkMessage>, index: u32) -> bool {
     use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
     match notice {

@@ -13,6 +13,6 @@ mod ports;
 pub use error::NetError;
 pub use holders::{Holder, kernel_connections};
 pub use kernel::Network;
-pub use link::{AddressWatch, Interface};
+pub use link::{Interface, InterfaceWatch, Seen};
 pub use path::{NEIGHBOUR_TIMEOUT, Path, Route};
 pub use ports::{PortError, check_ephemeral_ports, reserve_port};

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::holders::{Holder, name, sockets_at};
+use super::link::Interface;
 
 /// Ports from which the kernel picks one for a connection that names none.
 const LOCAL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -86,15 +87,18 @@ pub enum PortError {
 /// Takes `address` away from the kernel's TCP: a bound socket that does not listen. Nobody else can listen
 /// there and the kernel refuses local clients, until the descriptor is closed. A wildcard takes the port on
 /// every address of its family, an IPv6 one on IPv6 only. `foreign`: the address need not be on this host.
+/// `interface`: a wildcard takes the port from the kernel all the same, but leaves it to a process that serves another
+/// interface.
 ///
 /// Connections of a former server in TIME_WAIT (or orphaned in FIN_WAIT_2) don't stand in the way if that
 /// server had set SO_REUSEADDR, as servers do: they have nothing left to lose.
 ///
 /// # Errors
 /// The address is in use (by whom), not on this host, or privileged.
-pub fn reserve_port(address: SocketAddr, foreign: bool) -> Result<OwnedFd, PortError> {
-    match bind(address, foreign, false) {
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => take_over(address, foreign),
+pub fn reserve_port(address: SocketAddr, foreign: bool, interface: Option<&Interface>) -> Result<OwnedFd, PortError> {
+    let place = Place { address, foreign, interface: interface.filter(|_| address.ip().is_unspecified()) };
+    match place.bind(false) {
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => place.take_over(),
         other => other.map_err(|error| port_error(address, error)),
     }
 }
@@ -121,42 +125,55 @@ fn compare(ports: &RangeInclusive<u16>, local_range: &str, reserved: &str) -> Re
     Err(PortError::EphemeralOverlap { ports: ports.clone(), kernel, reserve })
 }
 
-fn bind(address: SocketAddr, foreign: bool, reuse: bool) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    match address {
-        SocketAddr::V4(_) if foreign => socket.set_freebind_v4(true)?,
-        SocketAddr::V4(_) => {}
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.set_freebind_v6(foreign)?;
-        }
-    }
-    socket.set_reuse_address(reuse)?;
-    socket.bind(&address.into())?;
-    // Whoever binds or listens from now on is measured against this: no sharing.
-    socket.set_reuse_address(false)?;
-    Ok(socket.into())
+/// What is to be reserved.
+struct Place<'a> {
+    address: SocketAddr,
+    foreign: bool,
+    interface: Option<&'a Interface>,
 }
 
-/// Binds where only connections without an owner stand in the way; otherwise says who does.
-fn take_over(address: SocketAddr, foreign: bool) -> Result<OwnedFd, PortError> {
-    let sockets = sockets_at(address).map_err(|error| port_error(address, error))?;
-    if sockets.is_empty() {
-        // Whoever had it has just let go, or the kernel is too old to tell.
-        return bind(address, foreign, false).map_err(|error| port_error(address, error));
+impl Place<'_> {
+    fn bind(&self, reuse: bool) -> io::Result<OwnedFd> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
+        match self.address {
+            SocketAddr::V4(_) if self.foreign => socket.set_freebind_v4(true)?,
+            SocketAddr::V4(_) => {}
+            SocketAddr::V6(_) => {
+                socket.set_only_v6(true)?;
+                socket.set_freebind_v6(self.foreign)?;
+            }
+        }
+        // Sockets of two interfaces don't collide; one without an interface collides with both.
+        socket.bind_device(self.interface.map(|interface| interface.name.as_bytes()))?;
+        socket.set_reuse_address(reuse)?;
+        socket.bind(&self.address.into())?;
+        // Whoever binds or listens from now on is measured against this: no sharing.
+        socket.set_reuse_address(false)?;
+        Ok(socket.into())
     }
-    let (orphans, held): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.inode == 0);
-    if !held.is_empty() {
-        return Err(PortError::InUse { address, holders: name(held) });
+
+    /// Binds where only connections without an owner stand in the way; otherwise says who does.
+    fn take_over(&self) -> Result<OwnedFd, PortError> {
+        let address = self.address;
+        let mut sockets = sockets_at(address).map_err(|error| port_error(address, error))?;
+        sockets.retain(|socket| self.interface.is_none_or(|ours| [0, ours.index].contains(&socket.interface)));
+        if sockets.is_empty() {
+            // Whoever had it has just let go, or the kernel is too old to tell.
+            return self.bind(false).map_err(|error| port_error(address, error));
+        }
+        let (orphans, held): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|socket| socket.inode == 0);
+        if !held.is_empty() {
+            return Err(PortError::InUse { address, holders: name(held) });
+        }
+        let closing = PortError::Closing { address, count: orphans.len() };
+        if !orphans.iter().all(|socket| socket.is_leftover()) {
+            return Err(closing);
+        }
+        self.bind(true).map_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => closing,
+            _ => port_error(address, error),
+        })
     }
-    let closing = PortError::Closing { address, count: orphans.len() };
-    if !orphans.iter().all(|socket| socket.is_leftover()) {
-        return Err(closing);
-    }
-    bind(address, foreign, true).map_err(|error| match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => closing,
-        _ => port_error(address, error),
-    })
 }
 
 fn port_error(address: SocketAddr, source: io::Error) -> PortError {
@@ -231,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_reserved_port_can_not_be_listened_on_and_refuses_clients() {
-        let held = reserve_port(ANY_PORT.parse().expect("an address"), false).expect("a port");
+        let held = reserve_port(ANY_PORT.parse().expect("an address"), false, None).expect("a port");
         let address = address_of(&held);
         // std sets SO_REUSEADDR, as most servers do.
         let error = TcpListener::bind(address).expect_err("taken");
@@ -245,15 +262,15 @@ mod tests {
     #[test]
     fn a_port_in_use_names_who_has_it() {
         let listener = TcpListener::bind(ANY_PORT).expect("a listener");
-        let text = message(reserve_port(address_of(&listener), false));
+        let text = message(reserve_port(address_of(&listener), false, None));
         assert!(text.contains(&format!("pid {}, LISTEN)", std::process::id())), "{text}");
         assert!(text.contains("stop it or listen on another port"), "{text}");
     }
 
     #[test]
     fn a_port_reserved_twice_names_who_has_it() {
-        let held = reserve_port(ANY_PORT.parse().expect("an address"), false).expect("a port");
-        let text = message(reserve_port(address_of(&held), false));
+        let held = reserve_port(ANY_PORT.parse().expect("an address"), false, None).expect("a port");
+        let text = message(reserve_port(address_of(&held), false, None));
         assert!(text.contains(&format!("pid {}, BOUND)", std::process::id())), "{text}");
     }
 
@@ -264,7 +281,7 @@ mod tests {
         let _client = TcpStream::connect(address).expect("connect");
         let _server = listener.accept().expect("accept");
         drop(listener);
-        let text = message(reserve_port(address, false));
+        let text = message(reserve_port(address, false, None));
         assert!(text.contains("ESTABLISHED"), "{text}");
     }
 
@@ -273,7 +290,7 @@ mod tests {
         let address = port_in_time_wait(true);
         let states: Vec<_> = sockets_at(address).expect("sock_diag").into_iter().map(|s| s.state).collect();
         assert!(states.iter().all(|s| matches!(*s, "TIME_WAIT" | "FIN_WAIT_2")) && !states.is_empty(), "{states:?}");
-        let _held = reserve_port(address, false).expect("the port");
+        let _held = reserve_port(address, false, None).expect("the port");
         let error = TcpListener::bind(address).expect_err("taken, although bound with SO_REUSEADDR for a moment");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
@@ -281,7 +298,7 @@ mod tests {
     #[test]
     fn time_wait_of_a_server_that_did_not_share_its_address_is_reported() {
         let address = port_in_time_wait(false);
-        let error = reserve_port(address, false).expect_err("kept by TIME_WAIT");
+        let error = reserve_port(address, false, None).expect_err("kept by TIME_WAIT");
         assert!(matches!(error, PortError::Closing { count: 1, .. }), "{error}");
     }
 
@@ -289,17 +306,17 @@ mod tests {
     fn an_address_of_another_host_needs_to_be_called_foreign() {
         for text in ["192.0.2.1:0", "[2001:db8::1]:0"] {
             let address = text.parse().expect("an address");
-            let error = reserve_port(address, false).expect_err("not here");
+            let error = reserve_port(address, false, None).expect_err("not here");
             assert!(matches!(error, PortError::NotLocal { .. }), "{error}");
-            reserve_port(address, true).expect("foreign");
+            reserve_port(address, true, None).expect("foreign");
         }
     }
 
     #[test]
     fn an_ipv6_wildcard_leaves_ipv4_alone() {
-        let six = reserve_port("[::]:0".parse().expect("an address"), false).expect("a port");
+        let six = reserve_port("[::]:0".parse().expect("an address"), false, None).expect("a port");
         let port = address_of(&six).port();
-        let _four = reserve_port(SocketAddr::from(([0, 0, 0, 0], port)), false).expect("the same port on IPv4");
+        let _four = reserve_port(SocketAddr::from(([0, 0, 0, 0], port)), false, None).expect("the same port on IPv4");
     }
 
     #[test]

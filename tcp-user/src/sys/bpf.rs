@@ -19,7 +19,7 @@ const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
 /// Flag of an update: the element must be there already.
-const BPF_EXIST: u64 = 2;
+pub(crate) const BPF_EXIST: u64 = 2;
 
 /// A value of tcp-common as aya wants it: plain data of a type that is local to this crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,6 +4,13 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
+/// Gives memory that is free but still the allocator's back to the system; glibc keeps it otherwise.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc locks each of its arenas meanwhile; memory in use is not touched.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// A mapped region: page-aligned, readable and writable, alive as long as this value.
 ///
 /// It hands out no references by itself; who takes a pointer from it says why its accesses are sound.

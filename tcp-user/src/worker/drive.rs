@@ -15,10 +15,11 @@ use super::{Command, Endpoint, Link, ListenerReport, Listening, ROWS_PER_TURN, R
 use crate::services::{self, StatusPage};
 use crate::stats;
 
-/// Turns after which a kernel that does not take all frames is given more time.
-const STALLED_TURNS: u32 = 64;
-/// How long it is given then.
+/// Turns after which a kernel that takes no frames (its queue is full, the interface is down) is given more time.
+const STUCK_TURNS: u32 = 64;
+/// How long it is given at first, and how often that is doubled at most: 64 ms.
 const TRANSMIT_RETRY: Duration = Duration::from_millis(1);
+const RETRY_DOUBLINGS: u32 = 6;
 /// Most turns that [`Command::Abort`] takes to send its resets.
 const ABORT_TURNS: usize = 4096;
 
@@ -31,8 +32,8 @@ pub struct Driver<L> {
     inbox: mpsc::Receiver<Command>,
     /// Who waits for the drain to end.
     draining: Option<oneshot::Sender<()>>,
-    /// Turns in a row after which the kernel had not taken all frames.
-    stalled: u32,
+    /// Turns in a row in which the kernel took none of the frames that wait.
+    stuck: u32,
 }
 
 /// What ended a wait.
@@ -53,7 +54,7 @@ impl<L: Link> Driver<L> {
         inbox: mpsc::Receiver<Command>,
     ) -> Self {
         let status = status_page(&endpoint, &listeners);
-        Driver { endpoint, link, listeners, status, inbox, draining: None, stalled: 0 }
+        Driver { endpoint, link, listeners, status, inbox, draining: None, stuck: 0 }
     }
 
     /// Runs until nobody can send commands any more or the link fails.
@@ -88,11 +89,11 @@ impl<L: Link> Driver<L> {
     async fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Woken> {
         let now = clock::now();
         let work = self.link.work();
-        self.stalled = if work == Work::Transmit { self.stalled + 1 } else { 0 };
+        self.stuck = if work == Work::Stuck { self.stuck.saturating_add(1) } else { 0 };
         let mut patience = deadline.map(|deadline| deadline.since(now));
-        if self.stalled > STALLED_TURNS {
+        if let Some(pause) = pause(self.stuck) {
             // What is due would have to be sent, too.
-            patience = Some(TRANSMIT_RETRY);
+            patience = Some(pause);
         } else if work != Work::None || patience == Some(Duration::ZERO) {
             yield_now().await;
             return Ok(self.inbox.try_recv().map_or(Woken::Turn, Woken::Command));
@@ -116,7 +117,6 @@ impl<L: Link> Driver<L> {
                 self.abort();
                 let _ = reply.send(());
             }
-            Command::Ping(reply) => drop(reply.send(())),
             Command::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
@@ -134,8 +134,10 @@ impl<L: Link> Driver<L> {
             listeners: listener_reports(stack, &self.listeners),
             states: State::ALL.iter().map(|&state| (state, stack.count(state))).collect(),
             drops: stack.drops(),
+            waits: stack.waits(),
             rings,
             buffer_memory: stack.buffer_memory(),
+            buffers_freed: stack.buffers_freed(),
         })
     }
 
@@ -163,11 +165,18 @@ impl<L: Link> Driver<L> {
         self.endpoint.with_stack(|stack| stack.abort_all(clock::now()));
         for _ in 0..ABORT_TURNS {
             let deadline = self.endpoint.turn(&mut self.link);
-            if deadline.is_none_or(|deadline| deadline > clock::now()) && self.link.work() != Work::Transmit {
+            let waits = matches!(self.link.work(), Work::Transmit | Work::Stuck);
+            if deadline.is_none_or(|deadline| deadline > clock::now()) && !waits {
                 break;
             }
         }
     }
+}
+
+/// How long to leave a kernel alone that took nothing in `stuck` turns in a row; `None`: not at all.
+fn pause(stuck: u32) -> Option<Duration> {
+    let pauses = stuck.checked_sub(STUCK_TURNS + 1)?;
+    Some(TRANSMIT_RETRY * (1 << pauses.min(RETRY_DOUBLINGS)))
 }
 
 async fn sleep(patience: Option<Duration>) {
@@ -203,4 +212,18 @@ fn status_page(endpoint: &Rc<Endpoint>, listeners: &[Listening]) -> StatusPage {
         });
         stats::status_page(&reports, &states, memory)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_takes_nothing_is_asked_more_and_more_rarely_but_never_given_up() {
+        assert_eq!((pause(0), pause(STUCK_TURNS)), (None, None));
+        let millis = |stuck| pause(stuck).expect("a pause").as_millis();
+        let pauses: Vec<u128> = (STUCK_TURNS + 1..STUCK_TURNS + 10).map(millis).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(millis(u32::MAX), 64);
+    }
 }

@@ -14,7 +14,7 @@ pub trait Link: Device {
     /// [`Device::receive`] are not waited for, so look at [`Link::work`] first.
     fn arrival(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// What is left after a turn.
+    /// What is left after a turn; ask once a turn.
     fn work(&mut self) -> Work;
 
     /// Figures for `xtcp stats`.
@@ -28,6 +28,8 @@ pub enum Work {
     Receive,
     /// Frames that were built but that the kernel has not taken yet.
     Transmit,
+    /// The same, and it has taken none since the last turn.
+    Stuck,
     /// Nothing.
     None,
 }
@@ -36,13 +38,15 @@ pub enum Work {
 pub struct AfXdpLink {
     device: WorkerDevice,
     arrivals: Arrivals,
+    /// Frames that the kernel had taken when we last looked.
+    sent: u64,
 }
 
 impl AfXdpLink {
     /// Registers the socket; call it inside the runtime that drives it.
     pub fn new(device: WorkerDevice) -> io::Result<Self> {
         let arrivals = device.arrivals()?;
-        Ok(AfXdpLink { device, arrivals })
+        Ok(AfXdpLink { device, arrivals, sent: 0 })
     }
 }
 
@@ -52,12 +56,15 @@ impl Link for AfXdpLink {
     }
 
     fn work(&mut self) -> Work {
+        let before = std::mem::replace(&mut self.sent, self.device.frames_sent());
         if self.device.has_received() {
             Work::Receive
-        } else if self.device.transmit_pending() > 0 {
+        } else if self.device.transmit_pending() == 0 {
+            Work::None
+        } else if self.sent > before {
             Work::Transmit
         } else {
-            Work::None
+            Work::Stuck
         }
     }
 

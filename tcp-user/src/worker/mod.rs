@@ -70,7 +70,7 @@ pub enum Command {
         /// At most [`ROWS_PER_TURN`] rows, and where to go on.
         reply: oneshot::Sender<Slice>,
     },
-    /// Figures.
+    /// Figures; the answer is also a sign of life.
     Report(oneshot::Sender<Report>),
     /// An active open.
     Connect(Box<ActiveOpen>),
@@ -78,8 +78,6 @@ pub enum Command {
     Drain(oneshot::Sender<()>),
     /// Reset every connection; answered when the resets are sent.
     Abort(oneshot::Sender<()>),
-    /// Answered at once: a sign of life.
-    Ping(oneshot::Sender<()>),
     /// End the thread, whatever still goes on.
     Stop,
 }
@@ -112,12 +110,16 @@ pub struct Report {
     pub listeners: Vec<ListenerReport>,
     /// Number of connections by state.
     pub states: Vec<(State, usize)>,
-    /// Segments that the stack dropped, by reason.
+    /// Segments, answers and connections that the stack dropped, by reason.
     pub drops: Vec<(&'static str, u64)>,
+    /// How often an application could not queue all that it wanted to send, by what it waited for.
+    pub waits: [(&'static str, u64); 2],
     /// Figures of the AF_XDP socket; `None` when the kernel did not tell.
     pub rings: Option<RingStatistics>,
     /// Bytes in buffers of connections.
     pub buffer_memory: usize,
+    /// Bytes of buffers that went back to the allocator so far.
+    pub buffers_freed: u64,
 }
 
 /// Figures of a listener and what it serves.

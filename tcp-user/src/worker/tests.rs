@@ -281,7 +281,7 @@ fn a_drain_refuses_new_connections_and_ends_with_the_last_old_one() {
         tokio::select! {
             biased;
             _ = &mut drained => panic!("drained with a connection open"),
-            _ = pair.server.ask(Command::Ping) => {}
+            _ = pair.server.ask(Command::Report) => {}
         }
         assert!(pair.connect(7).await.is_err());
         stream.write_all(b"y").await.unwrap();

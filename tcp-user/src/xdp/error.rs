@@ -39,10 +39,12 @@ pub enum XdpError {
         source: io::Error,
     },
     /// Another live process owns the pin directory.
-    #[error("{} is locked by a running xtcp: stop it first, or give this one another interface", path.display())]
+    #[error("{} is locked by {holder}: stop it first, or give this one another interface", path.display())]
     Locked {
         /// The pin directory.
         path: PathBuf,
+        /// The process, as far as it can be told.
+        holder: String,
     },
     /// The pin directory can't be made, read or emptied.
     #[error("pin directory {}: {source}", path.display())]

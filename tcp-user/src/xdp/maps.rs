@@ -20,7 +20,7 @@ use tcp_common::layout::{
 
 use super::pins::MapShape;
 use super::{ConnectionTable, LoadOptions, XdpError};
-use crate::sys::bpf::Plain;
+use crate::sys::bpf::{BPF_EXIST, Plain};
 
 /// The pinned maps.
 pub(super) fn shapes(options: &LoadOptions) -> [MapShape; 5] {
@@ -58,7 +58,8 @@ impl fmt::Debug for ProgramMaps {
 #[derive(Debug)]
 struct Written {
     config: Config,
-    listeners: HashSet<Plain<ListenerKey>>,
+    /// Each with the value that it has there.
+    listeners: std::collections::HashMap<Plain<ListenerKey>, ListenerValue>,
     addresses: HashSet<[u8; 16]>,
     ports: Vec<u64>,
 }
@@ -68,7 +69,7 @@ impl ProgramMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<ProgramMaps, XdpError> {
         let written = Written {
             config: Config::default(),
-            listeners: HashSet::new(),
+            listeners: std::collections::HashMap::new(),
             addresses: HashSet::new(),
             ports: vec![0; PORT_WORDS as usize],
         };
@@ -92,8 +93,9 @@ impl ProgramMaps {
     /// Brings maps that may have been adopted to the state of new ones (COUNTERS keep counting), and writes what
     /// stays as it is while the program runs.
     pub(super) fn reset(&mut self, options: &LoadOptions) -> Result<(), XdpError> {
-        let stale: Result<HashSet<_>, _> = self.listeners.keys().collect();
-        self.written.listeners = stale.map_err(XdpError::map("LISTENERS"))?;
+        for stale in self.listeners.keys() {
+            self.written.listeners.insert(stale.map_err(XdpError::map("LISTENERS"))?, ListenerValue::default());
+        }
         self.disown_all()?;
         for vid in &options.vlans {
             let word = u32::from(*vid) / 64;
@@ -123,15 +125,34 @@ impl ProgramMaps {
     pub(super) fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
         limit("listeners", listeners.len(), MAX_LISTENERS)?;
         let wanted: HashSet<_> = listeners.iter().map(|local| Plain(ListenerKey::new(*local))).collect();
-        for gone in difference(&self.written.listeners, &wanted) {
+        for gone in difference(&self.written.listeners.keys().copied().collect(), &wanted) {
             tolerate_missing(self.listeners.remove(&gone)).map_err(XdpError::map("LISTENERS"))?;
             self.written.listeners.remove(&gone);
         }
         for (index, local) in listeners.iter().enumerate() {
-            let (key, value) = (Plain(ListenerKey::new(*local)), Plain(ListenerValue { index: index as u32 }));
-            self.listeners.insert(key, value, 0).map_err(XdpError::map("LISTENERS"))?;
-            self.written.listeners.insert(key);
+            let key = Plain(ListenerKey::new(*local));
+            let value = ListenerValue { index: index as u32, ..ListenerValue::default() };
+            self.listeners.insert(key, Plain(value), 0).map_err(XdpError::map("LISTENERS"))?;
+            self.written.listeners.insert(key, value);
             self.own_ports(local.port()..=local.port())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the values of listeners that changed. What is no listener any more, or was deleted by somebody, stays
+    /// away.
+    pub(super) fn set_listener_values(
+        &mut self,
+        values: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
+    ) -> Result<(), XdpError> {
+        for (local, value) in values {
+            let key = Plain(ListenerKey::new(local));
+            let Some(written) = self.written.listeners.get_mut(&key).filter(|written| **written != value) else {
+                continue;
+            };
+            *written = value;
+            let updated = self.listeners.insert(key, Plain(value), BPF_EXIST);
+            tolerate_missing(updated).map_err(XdpError::map("LISTENERS"))?;
         }
         Ok(())
     }

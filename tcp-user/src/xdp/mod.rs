@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use tcp_common::counters::Counters;
-use tcp_common::layout::{MAX_CONNECTIONS, MAX_QUEUES};
+use tcp_common::layout::{ListenerValue, MAX_CONNECTIONS, MAX_QUEUES};
 
 pub use crate::config::XdpMode;
 pub use attach::Attached;
@@ -145,6 +145,14 @@ impl Program {
     /// connections that still have an entry in CONNECTIONS.
     pub fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
         self.maps.set_listeners(listeners)
+    }
+
+    /// Brings the values of listeners up to date; they are only there to be looked at.
+    pub fn set_listener_values(
+        &mut self,
+        values: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
+    ) -> Result<(), XdpError> {
+        self.maps.set_listener_values(values)
     }
 
     /// Replaces the unicast addresses that wildcard listeners and active opens use.

@@ -6,12 +6,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapInfo};
 use tcp_common::layout::{Config, LAYOUT_VERSION};
 
 use super::XdpError;
+use crate::process;
 use crate::sys::bpf::{Plain, pinned_link_interface};
 
 /// Where a BPF filesystem belongs, and is mounted if there is none.
@@ -24,6 +26,8 @@ const SHARED_PARENT: &str = "/sys/fs/bpf/xtcp";
 const LINK: &str = "link";
 /// How often another process may remove the directory under our hands.
 const LOCK_ATTEMPTS: usize = 16;
+/// Who has the lock when the kernel does not tell (a process of another PID namespace).
+const UNKNOWN_HOLDER: &str = "a running xtcp";
 
 /// A pinned map as it must be to be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,15 @@ pub(super) struct MapShape {
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
-    /// The open directory carries the lock, and is never looked at again.
-    _lock: File,
+    /// The open directory; it carries the lock.
+    lock: File,
+}
+
+impl Drop for Pins {
+    /// Closing the directory would do, were there not children of other threads that have it, too, until they exec.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Pins {
@@ -55,7 +66,7 @@ impl Pins {
                 return Ok(pins);
             }
         }
-        Err(XdpError::Locked { path: directory.to_owned() })
+        Err(XdpError::Locked { path: directory.to_owned(), holder: UNKNOWN_HOLDER.to_owned() })
     }
 
     /// Locks the directory if there is one.
@@ -73,11 +84,16 @@ impl Pins {
             opened => opened.map_err(pins_error(directory))?,
         };
         match lock.try_lock() {
-            Err(fs::TryLockError::WouldBlock) => return Err(XdpError::Locked { path: directory.to_owned() }),
+            Err(fs::TryLockError::WouldBlock) => {
+                let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+                let holder = lock.metadata().ok().and_then(|it| lock_holder(&locks, it.dev(), it.ino()));
+                let holder = holder.map_or_else(|| UNKNOWN_HOLDER.to_owned(), process::describe);
+                return Err(XdpError::Locked { path: directory.to_owned(), holder });
+            }
             Err(fs::TryLockError::Error(error)) => return Err(pins_error(directory)(error)),
             Ok(()) => {}
         }
-        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), _lock: lock }))
+        Ok(is_still(directory, &lock).then(|| Pins { directory: directory.to_owned(), lock }))
     }
 
     /// The path of a pin.
@@ -141,11 +157,24 @@ impl Pins {
 
 /// Whether `directory` is still the one that `open` was opened as.
 fn is_still(directory: &Path, open: &File) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (fs::metadata(directory), open.metadata()) {
         (Ok(now), Ok(then)) => (now.dev(), now.ino()) == (then.dev(), then.ino()),
         _ => false,
     }
+}
+
+/// The process that holds the flock of a file, from the lines of /proc/locks:
+/// `1: FLOCK  ADVISORY  WRITE 4711 00:1d:12345 0 EOF`.
+fn lock_holder(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let file = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            // With "->" as its second word a line is of a process that waits.
+            [_, "FLOCK", _, _, pid, locked, ..] if locked == file => pid.parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 /// Makes sure that `directory`, which need not exist yet, lies on a BPF filesystem; mounts one if its place is
@@ -184,5 +213,23 @@ fn pins_error(path: &Path) -> impl Fn(io::Error) -> XdpError {
     move |source| match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => XdpError::NoPrivilege { doing: format!("use {}", path.display()) },
         _ => XdpError::Pins { path: path.to_owned(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_by_device_and_inode() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 00:1d:5 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 22 00:1d:6 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 33 00:1d:5 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 44 00:1d:5 0 EOF\n";
+        let device = rustix::fs::makedev(0, 0x1d);
+        assert_eq!(lock_holder(locks, device, 5), Some(33));
+        assert_eq!(lock_holder(locks, device, 6), Some(22));
+        assert_eq!(lock_holder(locks, device, 7), None);
+        assert_eq!(lock_holder(locks, rustix::fs::makedev(1, 0x1d), 5), None);
     }
 }

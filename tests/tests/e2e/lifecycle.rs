@@ -1,17 +1,20 @@
 //! Start and stop: drain, abort, sudden death, a second daemon, programs loaded without a daemon, nothing left behind.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tests::Lab;
-use tests::daemon::{output, pin_path, xtcp_binary};
+use tests::daemon::{Daemon, output, pin_path, xtcp_binary};
 use tests::maps::Maps;
-use tests::net::SERVER_V4;
+use tests::net::{CLIENT_V4, SECOND_V4, SERVER_V4, WireOptions};
 use tests::peer::{self, assert_same, round_trip};
-use tests::wait::until;
+use tests::wait::{DEADLINE, End, until};
 
-use crate::{DAYTIME, ECHO, server};
+use crate::{DAYTIME, ECHO, KERNEL, server};
 
 #[test]
 fn sigterm_refuses_new_connections_and_waits_for_open_ones() {
@@ -66,11 +69,109 @@ fn a_second_signal_aborts_the_drain() {
 #[test]
 fn a_second_daemon_on_the_interface_is_refused_and_the_first_goes_on() {
     let lab = Lab::new();
-    let _first = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
+    let first = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
     let refusal = lab.daemon().listen(SERVER_V4, DAYTIME, "daytime").try_start().unwrap_err();
     assert!(refusal.code == Some(1) && refusal.stderr.len() == 1, "{refusal:#?}");
-    assert!(refusal.stderr[0].contains(lab.server.interface()), "{refusal:#?}");
+    let who = format!("xtcp (pid {})", first.pid());
+    assert!(refusal.stderr[0].contains(lab.server.interface()) && refusal.stderr[0].contains(&who), "{refusal:#?}");
+    // One with the same listener does not even get that far.
+    let refusal = lab.daemon().listen(SERVER_V4, ECHO, "echo").try_start().unwrap_err();
+    assert!(refusal.stderr[0].contains(&format!("xtcp (pid {}", first.pid())), "{refusal:#?}");
     assert_same(&peer::exchange(&lab.connect(server(ECHO)), b"first"), b"first");
+}
+
+#[test]
+fn two_daemons_on_two_interfaces_of_a_host_serve_side_by_side() {
+    let lab = Lab::new();
+    let second = lab.second(&WireOptions::default()).unwrap();
+    let everywhere: SocketAddr = ([0, 0, 0, 0], ECHO).into();
+    let service = "service = \"echo\"";
+    let daemons = [
+        lab.daemon().listen_with(everywhere, service).start(),
+        lab.daemon().interface(second.server.interface()).listen_with(everywhere, service).start(),
+    ];
+    let addresses = [SERVER_V4, SECOND_V4[1]];
+    let mut connections = addresses.map(|address| lab.connect((address, ECHO)));
+    connections.iter_mut().for_each(|connection| round_trip(connection, b"both"));
+    for (daemon, address) in daemons.iter().zip(addresses) {
+        let rows = daemon.connections(ECHO);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].local, format!("{address}:{ECHO}"));
+    }
+    let (mut connects, listeners) = active_opens(&lab, &daemons);
+    for (connect, listener) in connects.iter_mut().zip(&listeners) {
+        let connection = peer::accept(listener);
+        drop(connect.stdin.take());
+        assert_eq!(peer::read_to_end(&connection), b"");
+        drop(connection);
+        assert!(connect.wait().unwrap().success());
+    }
+    let [first, mut other] = daemons;
+    other.kill();
+    connections.iter_mut().take(1).for_each(|connection| round_trip(connection, b"the first goes on"));
+    drop(first);
+}
+
+/// An `xtcp connect` through each daemon, to a listener of the client's kernel on the daemon's own wire.
+fn active_opens(lab: &Lab, daemons: &[Daemon; 2]) -> (Vec<Child>, Vec<TcpListener>) {
+    let listeners = [CLIENT_V4, SECOND_V4[0]].map(|address| peer::listen(&lab.client, (address, KERNEL).into()));
+    let open = |(daemon, listener): (&Daemon, &TcpListener)| daemon.connect(listener.local_addr().unwrap());
+    (daemons.iter().zip(&listeners).map(open).collect(), listeners.into())
+}
+
+#[test]
+fn a_host_stays_reachable_when_its_daemon_is_killed_and_restarted_under_traffic() {
+    let lab = Lab::new();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("kept.sock");
+    let start = || lab.daemon().control_socket(&socket).listen(SERVER_V4, ECHO, "echo").start();
+    let kernel = peer::serve(peer::listen(&lab.server, server(KERNEL)), 1, peer::echo);
+    let mut kernels = lab.connect(server(KERNEL));
+    let mut daemon = start();
+    let end = End::default();
+    let served = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let _end = end.comes();
+        // The kernel's connection never rests; xtcp's clients come back whatever happens to them.
+        scope.spawn(|| {
+            while !end.has_come() {
+                round_trip(&mut kernels, b"kernel");
+            }
+        });
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !end.has_come() {
+                    if try_exchange(&lab).is_ok() {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let serves = || {
+            let before = served.load(Ordering::Relaxed);
+            until("clients that are served", || (served.load(Ordering::Relaxed) > before + 50).then_some(()));
+        };
+        serves();
+        for _ in 0..3 {
+            daemon.kill();
+            let restarted = Instant::now();
+            daemon = start();
+            assert_same(&peer::exchange(&lab.connect(server(ECHO)), b"at once"), b"at once");
+            println!("served {} ms after the restart", restarted.elapsed().as_millis());
+            serves();
+        }
+    });
+    drop(kernels);
+    kernel.join().unwrap();
+}
+
+/// One connection to the echo service that may fail: its daemon may be dead or die.
+fn try_exchange(lab: &Lab) -> std::io::Result<()> {
+    let mut connection = lab.client.enter(|| TcpStream::connect_timeout(&server(ECHO), DEADLINE))?;
+    // When the daemon dies under it, nobody answers; the next one resets what is sent again.
+    connection.set_read_timeout(Some(DEADLINE))?;
+    connection.write_all(b"x")?;
+    connection.read_exact(&mut [0])
 }
 
 #[test]

@@ -146,13 +146,15 @@ fn with_fewer_ephemeral_ports_than_workers_each_port_is_used_and_none_twice() {
 
 #[test]
 fn on_a_wire_that_loses_segments_retransmits_change_their_queue_and_no_byte_is_lost() {
-    let lab = Lab::with(&WireOptions { queues: 4, loss: 50, ..WireOptions::default() });
+    let lab = lab(4);
     let daemon = lab.daemon().listen(SERVER_V4, ECHO, "echo").listen(SERVER_V6, ECHO, "echo").start();
+    let addresses = SERVERS.into_iter().cycle().take(48);
+    let connections: Vec<_> = addresses.map(|address| lab.connect((address, ECHO))).collect();
+    lab.lose(50).unwrap();
     std::thread::scope(|scope| {
-        for (seed, address) in (300..324).zip(SERVERS.into_iter().cycle()) {
-            let connection = lab.connect((address, ECHO));
+        for (seed, connection) in (300..).zip(connections) {
             scope.spawn(move || {
-                let data = bytes(100_000, seed);
+                let data = bytes(50_000, seed);
                 assert_same(&peer::exchange(&connection, &data), &data);
             });
         }
