@@ -3,6 +3,7 @@
 
 use super::Connection;
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::shared::Context;
 use crate::time::Instant;
 
@@ -59,6 +60,7 @@ impl Connection {
         if u32::from(claimed) < self.largest_acked() + u32::from(headers) {
             self.path.claimed = claimed;
         } else {
+            cx.count(Figure::PathMtuLowered);
             self.lower_path_mtu(cx, claimed, seconds(cx.now) + LIFETIME);
         }
     }
@@ -68,6 +70,7 @@ impl Connection {
     pub(super) fn suspect_path(&mut self, cx: &Context<'_>) {
         let now = self.path_mtu(cx.shared.config.mtu, cx.now);
         if self.path.claimed != 0 {
+            cx.count(Figure::PathMtuLowered);
             let claimed = core::mem::take(&mut self.path.claimed);
             return self.lower_path_mtu(cx, claimed, seconds(cx.now) + LIFETIME);
         }
@@ -75,6 +78,7 @@ impl Connection {
         let smaller = sizes.iter().copied().find(|size| *size < now);
         let full_sized = self.send.data_end() - self.send.una >= u32::from(self.segment_size(cx));
         if let Some(smaller) = smaller.filter(|_| full_sized && u32::from(self.retries) >= self.config.retries1) {
+            cx.count(Figure::BlackHole);
             self.lower_path_mtu(cx, smaller, 0);
         }
     }

@@ -11,6 +11,7 @@ use super::sender::WriterWaits;
 use super::{Connection, Origin};
 use crate::api::{CloseReason, Event};
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::timers::Timer;
@@ -129,6 +130,7 @@ impl Connection {
     fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         let limited = segment.length() == 0 || segment.syn() || self.state == State::TIME_WAIT;
         if !segment.rst() && (!limited || self.may_answer(cx)) {
+            cx.count(Figure::UnacceptableAck);
             self.recv.owed.now = true;
         }
     }
@@ -170,6 +172,7 @@ impl Connection {
     fn challenge(&mut self, cx: &mut Context<'_>) {
         cx.drop(DropReason::Challenged);
         if self.may_challenge(cx) {
+            cx.count(Figure::ChallengeAck);
             self.recv.owed.now = true;
         }
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::prr::{Prr, Told};
 use super::rack::{Path, Rack, RoundTrips};
 use super::scoreboard::Scoreboard;
-use super::{News, Next, Outstanding};
+use super::{Figure, News, Next, Outstanding};
 use crate::congestion::{Acked, Congestion, Prior};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
@@ -84,8 +84,23 @@ impl Sack {
         self.path
     }
 
+    /// Octets under way.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.board.pipe()
+    }
+
     pub(super) fn is_active(&self) -> bool {
         !matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether a probe is what is sent next.
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe_due
+    }
+
+    /// Whether what is sent is limited transmit: something was reported, and nothing found lost.
+    pub(super) fn is_limited(&self) -> bool {
+        !self.is_active() && self.board.sacked() > 0
     }
 
     /// What to send next. `more`: whether there is something new that the peer's window allows.
@@ -162,6 +177,7 @@ impl Sack {
         let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
         let ends = self.is_active() && news.at.una.at_or_after(self.recover);
         if ends {
+            news.figures.count(Figure::Recovered);
             self.end(news.at.next, congestion);
         }
         let acked = Acked {
@@ -176,10 +192,16 @@ impl Sack {
         let found = self.detect(news);
         match &mut self.phase {
             Phase::Open if found > 0 => self.begin_fast(news, before, delivered, congestion),
-            Phase::Open if probe_lost => congestion.on_loss(before.min(congestion.window()), news.at.mss),
+            Phase::Open if probe_lost => {
+                news.figures.count(Figure::ProbeRepaired);
+                congestion.on_loss(before.min(congestion.window()), news.at.mss);
+            }
             Phase::Open | Phase::Timeout if news.acked > 0 && !ends => congestion.on_ack(&acked),
             Phase::Open | Phase::Timeout => {}
             Phase::Fast(prr) => {
+                if found > 0 {
+                    news.figures.count(Figure::LostInRecovery);
+                }
                 let is_safe = news.acked > 0 && found == 0;
                 prr.on_ack(Told { delivered, pipe: self.board.pipe(), is_safe, mss: news.at.mss });
             }
@@ -239,6 +261,7 @@ impl Sack {
         // An ACK of what was sent after the recovery began tells nothing about it.
         let about_it = first_sending && self.is_active();
         let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return };
+        news.figures.count(if about_it { Figure::EifelUndo } else { Figure::DuplicateUndo });
         congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
         self.board.find_again();
         self.phase = Phase::Open;
@@ -258,6 +281,7 @@ impl Sack {
     }
 
     fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
+        news.figures.count(Figure::RackRecovery);
         self.note_undo(congestion);
         congestion.on_loss(in_flight.min(congestion.window()), news.at.mss);
         let mut prr = Prr::begin(in_flight, congestion.window());
@@ -281,7 +305,8 @@ impl Sack {
     }
 
     /// The retransmission timer expired.
-    pub(super) fn on_timeout(&mut self, at: Outstanding, trips: RoundTrips, now: Instant, congestion: &mut Congestion) {
+    pub(super) fn on_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        let at = news.at;
         // A loss of the same data that was found before has had its effect already.
         let first = !self.is_active();
         if first {
@@ -289,12 +314,13 @@ impl Sack {
         }
         // RFC 2018 section 8: the peer may have forgotten what it reported.
         if self.board.head_is_sacked() {
+            news.figures.count(Figure::Reneging);
             self.board.forget_sacks();
         }
         let in_flight = (at.in_flight() - self.board.sacked()).min(congestion.window());
         congestion.on_timeout(in_flight, at.mss, first);
-        let window = self.reordering_window(at.mss, trips);
-        self.rack.time_out(&mut self.board, window, now);
+        let window = self.reordering_window(at.mss, news.trips);
+        self.rack.time_out(&mut self.board, window, news.now);
         self.phase = Phase::Timeout;
         self.recover = at.next;
         self.reorder_deadline = None;
