@@ -146,7 +146,8 @@ impl Checker {
         Some(format!("{}\n({more} more violations)", self.describe(first)))
     }
 
-    fn segment(&mut self, segment: Segment) {
+    /// Takes the next captured segment.
+    pub fn segment(&mut self, segment: Segment) {
         let index = self.segments.len();
         if self.is_ours(&segment) {
             self.checked += 1;

@@ -60,7 +60,7 @@ impl NewReno {
 
     /// Octets under way: what was sent less what duplicate ACKs tell of.
     pub(super) fn in_flight(&self, una: SeqNum) -> u32 {
-        (self.cursor - una).saturating_add_signed(-self.inflation)
+        (self.cursor - una).saturating_sub(self.inflation.max(0) as u32)
     }
 
     /// Whether a loss is being repaired.
