@@ -170,7 +170,8 @@ impl Connection {
             }
             Plan::Syn | Plan::IdleProbe | Plan::Ack => emit(&outgoing, source, frame, 0, |_| {}),
         };
-        self.sent(cx, plan, outgoing.flags.has(Flags::ACK));
+        // The number of an idle probe is an old one: the peer answers it, but does not take its ACK.
+        self.sent(cx, plan, outgoing.flags.has(Flags::ACK) && plan != Plan::IdleProbe);
         Some(length)
     }
 

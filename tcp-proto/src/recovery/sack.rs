@@ -277,6 +277,8 @@ impl Sack {
     }
 
     fn reordering_window(&self, mss: u32, trips: RoundTrips) -> Duration {
+        // A handshake that was repeated measured nothing.
+        let trips = if trips.smoothed.is_zero() { self.rack.round_trips() } else { trips };
         self.path.window(trips, self.board.sacked() / mss.max(1), self.is_active())
     }
 

@@ -38,11 +38,14 @@ pub fn mark(frame: &mut [u8], segment: &Segment) -> bool {
     true
 }
 
-/// Flips one bit of the packet (never of the Ethernet header: a link layer has a check of its own).
-pub fn flip(frame: &mut [u8], bit: u64) {
+/// Flips one bit of the packet (never of the Ethernet header: a link layer has a check of its own); whether the receiver
+/// must notice. No checksum covers traffic class, flow label and hop limit of IPv6.
+pub fn flip(frame: &mut [u8], bit: u64) -> bool {
     let bits = (frame.len() - ETHERNET) as u64 * 8;
     let bit = (bit % bits) as usize;
+    let covered = !is_v6(frame) || !matches!((bit / 8, bit % 8), (0, 0..4) | (1..=3 | 7, _));
     frame[ETHERNET + bit / 8] ^= 1 << (bit % 8);
+    covered
 }
 
 /// Makes an ACK report what follows its acknowledgment number, as if the peer had had it and forgotten it; whether

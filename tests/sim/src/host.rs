@@ -12,7 +12,7 @@ use tcp_proto::{
     TcpConfig, turn,
 };
 
-use crate::app::Apps;
+use crate::app::{Apps, Stage};
 use crate::chance::Chance;
 use crate::count::Counts;
 use crate::frame::{address, mac};
@@ -143,6 +143,25 @@ impl Host {
     #[must_use]
     pub fn tcp(&self) -> &TcpConfig {
         &self.plan.tcp
+    }
+
+    /// The application of talk `number` gives up a connection of which nothing will ever be heard again, if it holds
+    /// one; whether it does.
+    ///
+    /// # Panics
+    /// When the connection waits for something.
+    pub fn give_up(&mut self, now: Instant, number: usize) -> bool {
+        let Stage::Open(id) = self.apps.sides[number].stage else { return false };
+        let queue = usize::from(self.apps.sides[number].queue);
+        let worker = &mut self.workers[queue];
+        let Some(connection) = worker.stack.connection(now, id) else { return false };
+        let row = connection.info();
+        assert!(row.timers.is_empty() && row.snd_una == row.snd_nxt, "rests for ever: {row:?}");
+        trace::say(now, || format!("host {} talk {number} gives up", self.number));
+        connection.abort();
+        self.apps.sides[number].stage = Stage::Over;
+        worker.due = Some(now);
+        true
     }
 
     /// Nothing is left of any connection.

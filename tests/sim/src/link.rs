@@ -170,8 +170,7 @@ impl Link {
             counts.count("reneging");
         }
         if self.chance.happens(self.way.corruption) {
-            frame::flip(&mut flying.bytes, self.chance.draw());
-            flying.corrupted = true;
+            flying.corrupted = frame::flip(&mut flying.bytes, self.chance.draw());
             counts.count("corruption");
         }
     }

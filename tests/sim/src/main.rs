@@ -15,10 +15,23 @@ struct Arguments {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Print every segment of the first seed, and run no other.
+    #[arg(long)]
+    trace: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.trace {
+        sim::trace::print();
+        return match campaign::run_seed(arguments.seed) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{}", failure.report);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let started = Instant::now();
     let total = campaign::run(arguments.seed, arguments.seeds);
     for failure in &total.failures {

@@ -157,8 +157,9 @@ fn tcp(chance: &mut Chance, impatient: bool, lifetime: Duration) -> TcpConfig {
         persist_initial: chance.once_in(3).then(|| ms(chance.magnitude(5, 500))),
         persist_max: ms(chance.magnitude(500, 5000)),
         keepalive: chance.once_in(3),
-        keepalive_time: ms(chance.magnitude(100, 2000)),
-        keepalive_interval: ms(chance.magnitude(50, 1000)),
+        keepalive_time: ms(chance.magnitude(400, 2000)),
+        // The patient's probes outlast every blackout.
+        keepalive_interval: ms(chance.magnitude(if impatient { 50 } else { 200 }, 1000)),
         keepalive_probes: if impatient { 2 } else { 200 },
         // A peer that takes its time to close must not be reset by a connection that has gone.
         fin_wait2_timeout: if impatient { ms(chance.magnitude(200, 5000)) } else { ms(3_600_000) },

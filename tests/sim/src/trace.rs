@@ -37,6 +37,8 @@ enum Line {
 struct Trace {
     began: Instant,
     lines: VecDeque<(Instant, Line)>,
+    /// Whether everything is printed as it happens.
+    live: bool,
 }
 
 thread_local! {
@@ -45,7 +47,12 @@ thread_local! {
 
 /// Forgets everything; time counts from `now`.
 pub fn begin(now: Instant) {
-    TRACE.with_borrow_mut(|trace| *trace = Trace { began: now, lines: VecDeque::new() });
+    TRACE.with_borrow_mut(|trace| (trace.began, trace.lines) = (now, VecDeque::new()));
+}
+
+/// From now on prints everything as it happens, on this thread.
+pub fn print() {
+    TRACE.with_borrow_mut(|trace| trace.live = true);
 }
 
 /// Notes that a worker sends a segment.
@@ -66,6 +73,9 @@ pub fn say(at: Instant, text: impl FnOnce() -> String) {
 
 fn push(at: Instant, line: Line) {
     TRACE.with_borrow_mut(|trace| {
+        if trace.live {
+            println!("{}", line.show(at.since(trace.began)));
+        }
         if trace.lines.len() >= KEPT {
             trace.lines.pop_front();
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tcp_proto::{Instant, State};
 
+use crate::app::Stage;
 use crate::chance::Chance;
 use crate::count::Counts;
 use crate::faults::Trouble;
@@ -18,8 +19,10 @@ use crate::{host, trace};
 
 /// Turns of all workers that a run may take, many times what any needs.
 const MAX_TURNS: u64 = 3_000_000;
-/// Turns in which nothing is done that a run may take beyond one for each segment and ten a second.
+/// Turns in which nothing is done that a run may take beyond one for each segment and some a second.
 const IDLE_TURNS: u64 = 1000;
+/// Timers may find nothing to do (keep-alive while data are outstanding), but not often: of all connections together.
+const IDLE_TURNS_A_SECOND: u64 = 60;
 /// How long an opener waits before it tries again to use a 4-tuple that is still in use.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -101,7 +104,7 @@ impl World {
     /// # Panics
     /// When a rule is broken.
     pub fn run(mut self) -> Outcome {
-        while self.step(Instant::MAX) {}
+        while self.step(Instant::MAX) || self.wake_the_forsaken() {}
         self.assert_all_is_over();
         self.outcome()
     }
@@ -160,7 +163,7 @@ impl World {
     fn may_open(&self, talk: usize) -> bool {
         let port = self.plan.talks[talk].port;
         let before = (0..talk).rev().find(|&other| self.plan.talks[other].port == port);
-        let over = |other: usize| self.hosts.iter().all(|host| host.apps.sides[other].stage == crate::app::Stage::Over);
+        let over = |other: usize| self.hosts.iter().all(|host| host.apps.sides[other].stage == Stage::Over);
         before.is_none_or(over)
     }
 
@@ -180,7 +183,7 @@ impl World {
             };
             let ports = ports(talk.opener, talk.port);
             self.observer.expect(ports, *number);
-            let untried = |host: &&usize| self.hosts[**host].apps.sides[*number].stage == crate::app::Stage::Before;
+            let untried = |host: &&usize| self.hosts[**host].apps.sides[*number].stage == Stage::Before;
             let openers: Vec<usize> = openers.iter().filter(untried).copied().collect();
             let opened = openers.into_iter().all(|host| self.hosts[host].open(self.now, *number, &talk));
             *at = self.now + RETRY;
@@ -261,12 +264,24 @@ impl World {
         }
     }
 
+    /// Nothing will ever happen: whoever still holds a connection must be one whose peer has gone without a word, who
+    /// has nothing to say, and who did not ask for keep-alive. They abort; whether there were any.
+    fn wake_the_forsaken(&mut self) -> bool {
+        let mut found = false;
+        let talks = self.plan.talks.iter().enumerate().filter(|(_, talk)| talk.may_fail);
+        for (number, host) in talks.flat_map(|(number, _)| [(number, 0), (number, 1)]) {
+            let gone = !matches!(self.hosts[1 - host].apps.sides[number].stage, Stage::Open(_));
+            found |= gone && self.hosts[host].give_up(self.now, number);
+        }
+        found
+    }
+
     fn assert_all_is_over(&self) {
         for (number, talk) in self.plan.talks.iter().enumerate() {
             for host in &self.hosts {
                 let side = &host.apps.sides[number];
-                let over = side.stage == crate::app::Stage::Over;
-                let never = talk.may_fail && side.stage == crate::app::Stage::Before;
+                let over = side.stage == Stage::Over;
+                let never = talk.may_fail && side.stage == Stage::Before;
                 let host = host.number;
                 assert!(over || never, "talk {number} of host {host} is {:?} for ever: {side:?}", side.stage);
                 assert!(talk.may_fail || side.is_whole(), "talk {number} of host {host} is not whole: {side:?}");
@@ -275,7 +290,7 @@ impl World {
         for host in &self.hosts {
             host.assert_nothing_is_left();
         }
-        let most = IDLE_TURNS + self.sent + 10 * self.now.since(self.began).as_secs();
+        let most = IDLE_TURNS + self.sent + IDLE_TURNS_A_SECOND * self.now.since(self.began).as_secs();
         assert!(self.idle < most, "{} idle turns for {} frames", self.idle, self.sent);
     }
 
