@@ -164,7 +164,7 @@ impl Sack {
 
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
-        let before = self.board.pipe();
+        let mut before = self.board.pipe();
         self.probe_due = false;
         let duplicate = self.duplicate_report(news);
         let delivered = self.take_in(news);
@@ -173,7 +173,10 @@ impl Sack {
             self.rack.got_twice(&mut self.path, news.at.una, news.at.next);
         }
         let probe_lost = self.judge_probe(news, duplicate);
-        self.undo_if_needless(news, duplicate, congestion);
+        if self.undo_if_needless(news, duplicate, congestion) {
+            // What was taken for lost was in flight all along.
+            before = self.board.pipe() + delivered;
+        }
         let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
         let ends = self.is_active() && news.at.una.at_or_after(self.recover);
         if ends {
@@ -248,10 +251,10 @@ impl Sack {
     }
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
-    /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883).
-    fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) {
-        let Some(undo) = &mut self.undo else { return };
-        let Some(stamp) = undo.stamp else { return };
+    /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883). Whether it did.
+    fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) -> bool {
+        let Some(undo) = &mut self.undo else { return false };
+        let Some(stamp) = undo.stamp else { return false };
         let first_sending = news.acked > 0 && news.echo.is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0);
         if let Some(twice) = duplicate {
             let segments = twice.len().div_ceil(news.at.mss.max(1)).max(1);
@@ -260,12 +263,13 @@ impl Sack {
         let all_twice = duplicate.is_some() && undo.unexplained == 0;
         // An ACK of what was sent after the recovery began tells nothing about it.
         let about_it = first_sending && self.is_active();
-        let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return };
+        let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return false };
         news.figures.count(if about_it { Figure::EifelUndo } else { Figure::DuplicateUndo });
-        congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
         self.board.find_again();
+        congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
         self.phase = Phase::Open;
         self.undo = None;
+        true
     }
 
     /// Takes for lost what RACK finds; octets.

@@ -406,6 +406,7 @@ impl Device for Port<'_> {
         (self.busy, self.committed) = (true, true);
         let seen = self.now + self.commit;
         for (key, value) in new {
+            trace::say(self.now, || format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote()));
             if !self.nic.maps.insert(seen, *key, *value) {
                 failed(*key);
             }
@@ -433,6 +434,7 @@ impl Device for Port<'_> {
     fn remove(&mut self, keys: &[ConnectionKey]) {
         self.busy = true;
         for key in keys {
+            trace::say(self.now, || format!("host {}.{}: removes {} {}", self.nic.host, self.queue, key.local(), key.remote()));
             self.nic.maps.remove(self.now + self.commit + self.removal, *key);
         }
     }

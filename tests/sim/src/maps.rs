@@ -24,6 +24,8 @@ pub struct Maps {
     config: Config,
     address: [u8; 16],
     listeners: Vec<ListenerKey>,
+    /// Ports that listeners have or had: a mark stays, so that what is left of their connections is still ours.
+    ports: Vec<u16>,
     connections: HashMap<ConnectionKey, ConnectionValue>,
     /// Most entries.
     room: usize,
@@ -46,6 +48,7 @@ impl Maps {
             config,
             address: to_bytes(address),
             listeners: Vec::new(),
+            ports: Vec::new(),
             connections: HashMap::new(),
             room,
             waiting: BTreeMap::new(),
@@ -56,6 +59,7 @@ impl Maps {
     /// A listener begins.
     pub fn listen(&mut self, local: SocketAddr) {
         self.listeners.push(ListenerKey::new(local));
+        self.ports.push(local.port());
     }
 
     /// A listener ends.
@@ -144,7 +148,7 @@ impl tcp_common::decide::Maps for Maps {
 
     fn owns_port(&self, port: u16) -> bool {
         let ephemeral = self.config.ephemeral_first..=self.config.ephemeral_last;
-        ephemeral.contains(&port) || self.listeners.iter().any(|listener| listener.port == port)
+        ephemeral.contains(&port) || self.ports.contains(&port)
     }
 
     fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
