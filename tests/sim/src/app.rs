@@ -50,6 +50,7 @@ pub struct Side {
     /// Bytes said when it rested or paused last.
     rested: usize,
     paused: bool,
+    paused_at_end: bool,
 }
 
 /// The applications of one host.
@@ -62,6 +63,9 @@ pub struct Apps {
     chance: Chance,
     /// Listeners, one for each worker.
     pub listeners: Vec<ListenerId>,
+    accepts_after: Duration,
+    /// Connections that wait to be accepted: when they are, on which worker, from which listener.
+    incoming: Vec<(Instant, u16, ListenerId)>,
 }
 
 impl Apps {
@@ -74,13 +78,22 @@ impl Apps {
             Side::new(script, other.says, talk.may_fail, opens || talk.opener == Opener::Refused(host))
         });
         let ports = plan.talks.iter().map(|talk| talk.port).collect();
-        Apps { host, sides: sides.collect(), ports, chance, listeners: Vec::new() }
+        let accepts_after = plan.hosts[host].accepts_after;
+        let sides = sides.collect();
+        Apps { host, sides, ports, chance, listeners: Vec::new(), accepts_after, incoming: Vec::new() }
     }
 
     /// Something happened on worker `queue`.
     pub fn handle(&mut self, stack: &mut Stack, now: Instant, queue: u16, event: Event) {
         match event {
-            Event::Incoming(listener) => self.accept(stack, now, queue, listener),
+            Event::Incoming(listener) => {
+                let after = self.chance.time(self.accepts_after);
+                if after.is_zero() {
+                    self.accept(stack, now, queue, listener);
+                } else {
+                    self.incoming.push((now + after, queue, listener));
+                }
+            }
             Event::Connected(id) | Event::Readable(id) | Event::Writable(id) => self.act(stack, now, queue, id),
             Event::Closed(id, reason) => self.closed(stack, now, queue, id, reason),
             Event::Retransmitting(_) => {}
@@ -91,14 +104,17 @@ impl Apps {
     #[must_use]
     pub fn next(&self, queue: u16) -> Option<Instant> {
         let open = self.sides.iter().filter(|side| side.queue == queue && matches!(side.stage, Stage::Open(_)));
-        open.flat_map(|side| [side.writes_at, side.reads_at]).flatten().min()
+        let incoming = self.incoming.iter().filter(|(_, of, _)| *of == queue).map(|(at, ..)| *at);
+        open.flat_map(|side| [side.writes_at, side.reads_at]).flatten().chain(incoming).min()
     }
 
     /// Lets everybody of worker `queue` act whose rest ends now; whether anybody did.
     pub fn wake(&mut self, stack: &mut Stack, now: Instant, queue: u16) -> bool {
         let rested: Vec<_> = self.sides.iter_mut().filter(|side| side.queue == queue).filter_map(|s| s.rested(now)).collect();
         rested.iter().for_each(|&id| self.act(stack, now, queue, id));
-        !rested.is_empty()
+        let due: Vec<_> = self.incoming.extract_if(.., |(at, of, _)| *of == queue && *at <= now).collect();
+        due.iter().for_each(|&(.., listener)| self.accept(stack, now, queue, listener));
+        !rested.is_empty() || !due.is_empty()
     }
 
     /// The connection of talk `talk` begins on worker `queue`.
@@ -194,6 +210,7 @@ impl Side {
             reads_at: None,
             rested: 0,
             paused: false,
+            paused_at_end: false,
         }
     }
 
@@ -289,6 +306,14 @@ impl Side {
             Ending::WhenSaid => return self.give_back(stack, now, id, false),
             Ending::WhenHeard if self.heard == self.hears => return self.give_back(stack, now, id, false),
             _ => {}
+        }
+        if let Ending::AfterEnd(rest) = self.script.ending {
+            if self.ended && !std::mem::replace(&mut self.paused_at_end, true) {
+                self.writes_at = Some(now + rest);
+            }
+            if !self.ended || self.writes_at.is_some() && !self.finished {
+                return;
+            }
         }
         if !self.shut && !matches!(self.script.ending, Ending::WhenHeard) {
             self.shut = true;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::chance::Chance;
 
 /// Names of the faults, as the coverage table shows them.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "loss", "burst loss", "jitter", "reordering", "displacement", "duplication", "corruption", "mark", "queueing",
     "overflow", "blackout", "one-way blackout", "delay spike", "MTU change", "ICMP too big", "silent MTU",
-    "queue migration", "handover", "reneging",
+    "queue migration", "handover", "reneging", "forgotten flow",
 ];
 
 /// How the path mistreats frames, and how slow the hosts are.
@@ -57,6 +57,8 @@ pub struct Way {
     pub rate: Option<(u64, u64)>,
     /// ACKs with SACK of which something makes the peer seem to have forgotten what it reported.
     pub reneging: u32,
+    /// Flows that a middlebox forgets when it has seen their SYN or FIN: nothing of them passes any more.
+    pub forgetting: u32,
 }
 
 /// The model of Gilbert and Elliott: a good state without loss and a bad one. Probabilities of 10,000 frames.
@@ -102,9 +104,11 @@ pub enum Trouble {
 impl Faults {
     /// Faults of a seed of about `frames` frames.
     #[must_use]
-    pub fn random(chance: &mut Chance, frames: u64, ipv6: bool) -> Faults {
-        let ideal = chance.once_in(10);
-        let first = if ideal { Way::ideal(chance) } else { Way::random(chance) };
+    pub fn random(chance: &mut Chance, frames: u64, ipv6: bool, impatient: bool) -> Faults {
+        let ideal = chance.once_in(6);
+        let mut first = if ideal { Way::ideal(chance) } else { Way::random(chance) };
+        // Who never gives up would never end.
+        first.forgetting = if impatient && chance.once_in(3) { 2000 } else { 0 };
         let second = if chance.once_in(3) && !ideal { Way::random(chance) } else { first.clone() };
         let episodes = if chance.once_in(2) { 0 } else { chance.between(1, 4) };
         let mut episodes: Vec<_> = (0..episodes).map(|_| Episode::random(chance, frames, ipv6)).collect();
@@ -138,7 +142,10 @@ impl Faults {
 
 impl Way {
     fn ideal(chance: &mut Chance) -> Way {
-        Way { delay: chance.time_between(Duration::from_micros(10), Duration::from_millis(200)), ..Way::default() }
+        let delay = chance.time_between(Duration::from_micros(10), Duration::from_millis(200));
+        // A bottleneck that nothing overflows: round trips grow instead.
+        let rate = chance.once_in(2).then(|| (chance.magnitude(200_000, 4_000_000), 4_000_000));
+        Way { delay, rate, ..Way::default() }
     }
 
     fn random(chance: &mut Chance) -> Way {
@@ -146,7 +153,7 @@ impl Way {
         let mut sometimes = |times, most| if chance.once_in(times) { chance.magnitude(1, most) as u32 } else { 0 };
         let (loss, reordering, displacement) = (sometimes(2, 1000), sometimes(3, 1500), sometimes(4, 1500));
         let (duplication, corruption, mark) = (sometimes(3, 1000), sometimes(3, 500), sometimes(4, 500));
-        let reneging = sometimes(12, 300);
+        let reneging = sometimes(8, 2000);
         let burst = chance.once_in(4).then(|| Burst {
             begins: chance.magnitude(5, 300) as u32,
             ends: chance.magnitude(500, 5000) as u32,
@@ -171,6 +178,7 @@ impl Way {
             mark,
             rate,
             reneging,
+            forgetting: 0,
         }
     }
 

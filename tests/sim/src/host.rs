@@ -98,7 +98,7 @@ impl Host {
                 mac: mac(number),
                 mtu: own.mtu,
                 queue,
-                max_connections: 256,
+                max_connections: own.connections,
                 max_buffer_memory: own.memory,
                 ephemeral_ports: ephemeral.clone(),
                 stacks: own.workers,
@@ -245,6 +245,7 @@ impl Host {
             busy: false,
             rung: Vec::new(),
             committed: false,
+            removed: false,
         };
         worker.due = turn(&mut worker.stack, &mut port, now, |stack, event| {
             busy = true;
@@ -252,11 +253,11 @@ impl Host {
         });
         busy |= port.busy;
         let at = if port.committed { now + commit } else { now };
-        let Port { sent, rung, .. } = port;
+        let Port { sent, rung, removed, .. } = port;
         if apps.abort_where_due(&mut worker.stack, now, queue as u16) {
             worker.due = Some(now);
         }
-        worker.busy_until = at + if self.commit.is_zero() { removal } else { removal + std::time::Duration::from_nanos(1) };
+        worker.busy_until = if removed { now + commit + removal } else { at };
         if self.nic.has_waiting(queue) {
             worker.due = Some(now);
         }
@@ -343,6 +344,7 @@ struct Port<'a> {
     commit: std::time::Duration,
     removal: std::time::Duration,
     committed: bool,
+    removed: bool,
     sent: Vec<Flying>,
     busy: bool,
     /// Queues of the workers that something was handed to.
@@ -432,7 +434,7 @@ impl Device for Port<'_> {
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {
-        self.busy = true;
+        (self.busy, self.removed) = (true, true);
         for key in keys {
             trace::say(self.now, || format!("host {}.{}: removes {} {}", self.nic.host, self.queue, key.local(), key.remote()));
             self.nic.maps.remove(self.now + self.commit + self.removal, *key);

@@ -50,15 +50,16 @@ impl Judge {
         let hosts = 4 * (faults.wake + 2 * faults.commit);
         let delayed = plan.hosts.iter().map(|host| host.tcp.delayed_ack).max().unwrap_or_default();
         let roomy = plan.hosts.iter().all(|host| {
-            host.memory >= 1 << 20 && host.entries >= 64 && host.tcp.syn_backlog > 1 && host.tcp.backlog > 1
+            host.memory >= 1 << 20 && host.entries >= 64 && host.connections >= 64 && host.tcp.syn_backlog > 1 && host.tcp.backlog > 1
         });
+        let forgets = faults.ways.iter().any(|way| way.forgetting > 0);
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
         Judge {
             flights: HashMap::new(),
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
-            may_demand: roomy && !mtu,
+            may_demand: roomy && !mtu && !forgets,
             memory: plan.hosts.each_ref().map(|host| host.memory),
         }
     }

@@ -11,6 +11,7 @@ pub mod app;
 pub mod campaign;
 pub mod chance;
 pub mod count;
+pub mod coverage;
 pub mod faults;
 pub mod frame;
 pub mod host;

@@ -1,7 +1,7 @@
 //! One direction of the path between the hosts: frames go in when they are sent and come out when they arrive, if they
 //! do. What happens to them is [`crate::faults`]'s; whether it may happen now is the world's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct Link {
     displaced: Vec<((Instant, u64), u32)>,
     serial: u64,
     in_burst: bool,
+    /// Flows of which nothing passes any more, by their ports.
+    forgotten: BTreeSet<(u16, u16)>,
     volley: Option<(u32, Instant)>,
     /// When the last bit of what was sent has left.
     busy_until: Instant,
@@ -67,6 +69,7 @@ impl Link {
             displaced: Vec::new(),
             serial: 0,
             in_burst: false,
+            forgotten: BTreeSet::new(),
             busy_until: now,
             last_arrival: now,
         }
@@ -114,6 +117,9 @@ impl Link {
             trace::note(now, Fate::Lost("too big"), &flying);
             return (!silent && flying.segment.is_some()).then(|| frame::too_big(&flying.bytes, mtu));
         }
+        if self.is_forgotten(&flying) {
+            return self.lose(now, &flying, "forgotten flow", counts);
+        }
         if !weather.clean {
             if self.is_lost(now, &flying, counts) {
                 return None;
@@ -131,6 +137,19 @@ impl Link {
         counts.count(why);
         trace::note(now, Fate::Lost(why), flying);
         None
+    }
+
+    /// Whether a frame is of a flow that is forgotten. A SYN or FIN still passes.
+    fn is_forgotten(&mut self, flying: &Flying) -> bool {
+        let Some((segment, _)) = flying.segment.as_ref().filter(|_| self.way.forgetting > 0) else { return false };
+        let flow = (segment.source.port(), segment.destination.port());
+        if self.forgotten.contains(&flow) {
+            return true;
+        }
+        if (segment.flags.syn || segment.flags.fin) && self.chance.happens(self.way.forgetting) {
+            self.forgotten.insert(flow);
+        }
+        false
     }
 
     fn is_lost(&mut self, now: Instant, flying: &Flying, counts: &mut Counts) -> bool {

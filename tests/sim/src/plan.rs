@@ -27,7 +27,7 @@ pub struct Plan {
     pub faults: Faults,
     /// The talks.
     pub talks: Vec<Talk>,
-    /// Whether the program drops what a host closes its listeners to: when that happens, and where.
+    /// Which host closes its listeners, and when.
     pub deaf_after: Option<(usize, Duration)>,
 }
 
@@ -42,6 +42,10 @@ pub struct HostPlan {
     pub memory: usize,
     /// Entries that the connection table has room for.
     pub entries: usize,
+    /// Connections that each stack holds at most.
+    pub connections: usize,
+    /// How long a connection waits to be accepted, at most.
+    pub accepts_after: Duration,
     /// Parameters of its listeners and its opens.
     pub tcp: Arc<TcpConfig>,
 }
@@ -106,6 +110,8 @@ pub enum Ending {
     AbortAfter(usize),
     /// It closes right after opening.
     AtOnce,
+    /// It closes so long after it has heard the other's end.
+    AfterEnd(Duration),
 }
 
 impl Plan {
@@ -115,13 +121,13 @@ impl Plan {
         let chance = &mut Chance::new(seed);
         let ipv6 = chance.once_in(3);
         let segments = chance.between(SEGMENTS / 2, SEGMENTS * 2);
-        let impatient = chance.once_in(4);
-        let faults = Faults::random(chance, segments, ipv6);
+        let impatient = chance.once_in(3);
+        let faults = Faults::random(chance, segments, ipv6, impatient);
         let lifetime = faults.lifetime();
         let hosts = [0, 1].map(|_| HostPlan::random(chance, impatient, lifetime));
         let talks = talks(chance, &hosts, segments, impatient);
         let deaf = impatient && chance.once_in(4);
-        let deaf_after = deaf.then(|| (chance.below(2) as usize, chance.time(Duration::from_secs(2))));
+        let deaf_after = deaf.then(|| (chance.below(2) as usize, chance.time(Duration::from_millis(500))));
         Plan { seed, ipv6, begins: chance.below(1 << 40), hosts, faults, talks, deaf_after }
     }
 }
@@ -132,6 +138,8 @@ impl HostPlan {
             workers: chance.pick(&[1, 1, 2, 3]),
             mtu: if chance.once_in(2) { 1500 } else { 1280 + chance.below(220) as u16 },
             memory: if chance.once_in(8) { 64 << 10 } else { 1 << 30 },
+            connections: if impatient && chance.once_in(8) { 2 } else { 256 },
+            accepts_after: Duration::from_millis(chance.pick(&[0, 0, 0, 300])),
             entries: if impatient && chance.once_in(8) { 2 } else { 64 },
             tcp: Arc::new(tcp(chance, impatient, lifetime)),
         }
@@ -218,15 +226,33 @@ impl Talk {
         if chance.once_in(4) {
             converse(chance, &mut sides);
         }
-        let rude = impatient && chance.once_in(2);
+        let rude = impatient && !chance.once_in(4);
         if rude {
             let total = sides[0].says.max(sides[1].says).max(1) as u64;
             let side = chance.below(2) as usize;
             sides[side].ending = Ending::rude(chance, total);
         }
+        let ms = Duration::from_millis;
+        let dawdles = chance.once_in(4);
+        if dawdles && !rude {
+            sides[chance.below(2) as usize].ending = Ending::AfterEnd(chance.time_between(ms(1), ms(8000)));
+        }
+        let mut opener = opener;
+        if impatient && chance.once_in(6) {
+            (sides, opener) = (cross(chance), Opener::Both);
+        }
         let may_fail = impatient;
         Talk { opener, opens: chance.time(Duration::from_millis(200)), port: 0, sides, may_fail }
     }
+}
+
+/// Two sides that do the same at the same time, until one is rude when both have said the end of their streams.
+fn cross(chance: &mut Chance) -> [Script; 2] {
+    let says = chance.below(20_000) as usize;
+    let mut sides = [0, 1].map(|_| Script { says, pause: None, burst: None, ..Script::random(chance, says) });
+    sides.iter_mut().for_each(|side| side.ending = Ending::HalfClose);
+    sides[0].ending = chance.pick(&[Ending::AbortIn(State::CLOSING), Ending::AbortIn(State::FIN_WAIT_1)]);
+    sides
 }
 
 /// Makes a talk one of requests and responses.
@@ -271,10 +297,10 @@ impl Ending {
             State::LAST_ACK,
             State::TIME_WAIT,
         ];
-        match chance.below(5) {
-            0..2 => Ending::AbortIn(chance.pick(&states)),
-            2 => Ending::AbortAfter(chance.below(total) as usize),
-            3 => Ending::WhenSaid,
+        match chance.below(6) {
+            0..3 => Ending::AbortIn(chance.pick(&states)),
+            3 => Ending::AbortAfter(chance.below(total) as usize),
+            4 => Ending::WhenSaid,
             _ => Ending::AtOnce,
         }
     }
