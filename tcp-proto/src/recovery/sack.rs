@@ -59,6 +59,8 @@ pub(crate) struct Sack {
     recover: SeqNum,
     probe: Option<Probe>,
     probe_due: bool,
+    /// Whether the timer expired and the first segment has not been sent again since: it goes whatever is in flight.
+    head_due: bool,
     undo: Option<Undo>,
     /// When the reordering window of something that is likely lost ends.
     reorder_deadline: Option<Instant>,
@@ -75,6 +77,7 @@ impl Sack {
             recover: next,
             probe: None,
             probe_due: false,
+            head_due: false,
             undo: None,
             reorder_deadline: None,
         }
@@ -110,6 +113,7 @@ impl Sack {
         }
         let budget = match &self.phase {
             Phase::Fast(prr) => prr.allowance(),
+            Phase::Timeout if self.head_due => at.mss,
             Phase::Open | Phase::Timeout => window.saturating_sub(self.board.pipe()),
         };
         match self.board.first_lost() {
@@ -134,6 +138,7 @@ impl Sack {
     /// Octets were sent, `next` being SND.NXT before that.
     pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         let again = span.start.before(next);
+        self.head_due = false;
         if core::mem::take(&mut self.probe_due) {
             self.probe = Some(Probe { end: span.end.latest(next), again });
         }
@@ -328,6 +333,7 @@ impl Sack {
         let window = self.reordering_window(at.mss, news.trips);
         self.rack.time_out(&mut self.board, window, news.now);
         self.phase = Phase::Timeout;
+        self.head_due = true;
         self.recover = at.next;
         self.reorder_deadline = None;
         (self.probe, self.probe_due) = (None, false);
