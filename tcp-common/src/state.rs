@@ -62,6 +62,23 @@ pub enum Cause {
     Expired,
 }
 
+impl Cause {
+    /// Every cause, in declaration order.
+    pub const ALL: [Cause; 11] = [
+        Cause::PassiveOpen,
+        Cause::ActiveOpen,
+        Cause::Syn,
+        Cause::SynAck,
+        Cause::SynAcked,
+        Cause::Fin,
+        Cause::FinAcked,
+        Cause::Close,
+        Cause::Reset,
+        Cause::Abort,
+        Cause::Expired,
+    ];
+}
+
 impl State {
     /// Every state, in the order of their numbers.
     pub const ALL: [State; 11] = [

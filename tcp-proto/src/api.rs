@@ -137,6 +137,8 @@ pub struct ConnectionInfo {
     pub rto: Duration,
     /// Congestion window, bytes.
     pub cwnd: u32,
+    /// What loss recovery counts as under way, bytes: sent, and neither acknowledged nor reported nor lost.
+    pub in_flight: u32,
     /// Slow-start threshold, bytes; `None` before the first loss.
     pub ssthresh: Option<u32>,
     /// SND.UNA.

@@ -1,101 +1,61 @@
 //! Why something was dropped: every reason has a name and a counter. How often an application had to wait.
 
 use crate::buffer::NoRoom;
+use crate::counters::counted;
 
-/// Reason of a drop in the stack: of a segment, of an answer, of a connection (the XDP program counts its own).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DropReason {
+counted! {
+    /// Reason of a drop in the stack: of a segment, of an answer, of a connection (the XDP program counts its own).
+    enum DropReason;
+    /// How often each reason struck.
+    struct DropCounters;
+
     /// Ethernet, IP or TCP header inconsistent or cut short.
-    BadHeader,
-    /// IP or TCP checksum wrong.
-    BadChecksum,
-    /// An IP fragment.
-    Fragment,
-    /// Neither TCP nor ICMP.
-    NotTcp,
-    /// An ICMP message that is no error about a connection of ours.
-    IrrelevantIcmp,
-    /// Source or destination address (IP, or the source's MAC) can't be a peer's.
-    Martian,
-    /// A flag combination that means nothing where it arrived, or text past the peer's FIN.
-    Meaningless,
-    /// No connection, and no answer is due (RST, silent listener).
-    NoConnection,
-    /// A reset or stateless ACK was due, but the rate limit is used up.
-    RateLimited,
-    /// SYN queue of the listener full.
-    SynQueueFull,
-    /// Accept queue of the listener full.
-    AcceptQueueFull,
-    /// The stack holds `max_connections` already.
-    TooManyConnections,
-    /// The connection table had no room.
-    TableFull,
-    /// In TIME_WAIT, ended early to make room for another.
-    TimeWaitEvicted,
-    /// An orphan, reset because there were `max_orphans` already.
-    TooManyOrphans,
-    /// Outside the receive window (RFC 9293 section 3.10.7.4, first step).
-    OutOfWindow,
-    /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
-    OldTimestamp,
-    /// Acknowledges what was never sent, or nothing recent (RFC 5961 section 5).
-    BadAck,
-    /// In window but not exact RST, or a SYN in a synchronized state (RFC 5961 sections 3 and 4).
-    Challenged,
-    /// No memory for received data (`max_buffer_memory`).
-    NoMemory,
-    /// Too many gaps in received data.
-    TooManyGaps,
-    /// Beyond the receive buffer: the window was rounded up as far as it may be, and more.
-    ReceiveBufferFull,
-    /// Not answered: the connection has answered just before.
-    AckRate,
-    /// Not answered: all connections together sent as many challenge ACKs this second as they may.
-    ChallengeRate,
-    /// Not answered: too many answers wait to be sent.
-    ReplyQueueFull,
-}
-
-macro_rules! names {
-    ($($variant:ident => $name:literal),+ $(,)?) => {
-        impl DropReason {
-            /// Every reason, in declaration order.
-            pub(crate) const ALL: &'static [DropReason] = &[$(DropReason::$variant),+];
-
-            /// The name that `xtcp stats` prints.
-            pub(crate) const fn name(self) -> &'static str {
-                match self { $(DropReason::$variant => $name),+ }
-            }
-        }
-    };
-}
-
-names! {
     BadHeader => "bad_header",
+    /// IP or TCP checksum wrong.
     BadChecksum => "bad_checksum",
+    /// An IP fragment.
     Fragment => "fragment",
+    /// Neither TCP nor ICMP.
     NotTcp => "not_tcp",
+    /// An ICMP message that is no error about a connection of ours.
     IrrelevantIcmp => "irrelevant_icmp",
+    /// Source or destination address (IP, or the source's MAC) can't be a peer's.
     Martian => "martian",
+    /// A flag combination that means nothing where it arrived, or text past the peer's FIN.
     Meaningless => "meaningless",
+    /// No connection, and no answer is due (RST, silent listener).
     NoConnection => "no_connection",
+    /// A reset or stateless ACK was due, but the rate limit is used up.
     RateLimited => "rate_limited",
+    /// SYN queue of the listener full.
     SynQueueFull => "syn_queue_full",
+    /// Accept queue of the listener full.
     AcceptQueueFull => "accept_queue_full",
+    /// The stack holds `max_connections` already.
     TooManyConnections => "too_many_connections",
+    /// The connection table had no room.
     TableFull => "table_full",
+    /// In TIME_WAIT, ended early to make room for another.
     TimeWaitEvicted => "time_wait_evicted",
+    /// An orphan, reset because there were `max_orphans` already.
     TooManyOrphans => "too_many_orphans",
+    /// Outside the receive window (RFC 9293 section 3.10.7.4, first step).
     OutOfWindow => "out_of_window",
+    /// Timestamp older than the last one (PAWS, RFC 7323 section 5).
     OldTimestamp => "old_timestamp",
+    /// Acknowledges what was never sent, or nothing recent (RFC 5961 section 5).
     BadAck => "bad_ack",
+    /// In window but not exact RST, or a SYN in a synchronized state (RFC 5961 sections 3 and 4).
     Challenged => "challenged",
+    /// No memory for received data (`max_buffer_memory`).
     NoMemory => "no_memory",
+    /// Too many gaps in received data.
     TooManyGaps => "too_many_gaps",
-    ReceiveBufferFull => "receive_buffer_full",
+    /// Not answered: the connection has answered just before.
     AckRate => "ack_rate",
+    /// Not answered: all connections together sent as many challenge ACKs this second as they may.
     ChallengeRate => "challenge_rate",
+    /// Not answered: too many answers wait to be sent.
     ReplyQueueFull => "reply_queue_full",
 }
 
@@ -104,22 +64,8 @@ impl From<NoRoom> for DropReason {
         match why {
             NoRoom::Memory => DropReason::NoMemory,
             NoRoom::Gaps => DropReason::TooManyGaps,
-            NoRoom::Buffer => DropReason::ReceiveBufferFull,
+            NoRoom::Buffer => DropReason::OutOfWindow,
         }
-    }
-}
-
-/// How often each reason struck.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DropCounters([u64; DropReason::ALL.len()]);
-
-impl DropCounters {
-    pub(crate) fn count(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason.name(), self.0[reason as usize]))
     }
 }
 

@@ -15,8 +15,10 @@ mod buffer;
 pub mod config;
 mod congestion;
 mod connection;
+mod counters;
 pub mod device;
 mod drops;
+mod figures;
 mod isn;
 mod limits;
 mod line;
@@ -41,5 +43,5 @@ pub use api::{
 pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, TcpConfig};
 pub use device::{Device, turn};
 pub use stack::{ConnectionMut, Stack};
-pub use tcp_common::{ConnectionKey, ConnectionValue, State};
+pub use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 pub use time::Instant;

@@ -8,6 +8,7 @@ use crate::api::{ConnectionId, Event};
 use crate::buffer::Pool;
 use crate::config::StackConfig;
 use crate::drops::{DropCounters, DropReason, WaitCounters};
+use crate::figures::{Figure, Figures};
 use crate::limits::{CHALLENGE_ACKS_PER_SECOND, MAX_REPLIES, RateLimit};
 use crate::random::Random;
 use crate::time::Instant;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) isn_secret: SipKey,
     pub(crate) drops: DropCounters,
     pub(crate) waits: WaitCounters,
+    pub(crate) figures: Figures,
     pub(crate) events: VecDeque<Event>,
     /// Segments that belong to no connection (any more), ready to be sent.
     pub(crate) replies: VecDeque<Outgoing>,
@@ -36,6 +38,7 @@ impl Shared {
             isn_secret,
             drops: DropCounters::default(),
             waits: WaitCounters::default(),
+            figures: Figures::default(),
             events: VecDeque::new(),
             replies: VecDeque::new(),
             reset_limit: RateLimit::exact(config.rst_rate),
@@ -70,6 +73,10 @@ impl Context<'_> {
 
     pub(crate) fn drop(&mut self, reason: DropReason) {
         self.shared.drops.count(reason);
+    }
+
+    pub(crate) fn count(&self, figure: Figure) {
+        self.shared.figures.count(figure);
     }
 
     /// Whether one more challenge ACK may leave this second.

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use hashbrown::HashTable;
 use tcp_common::siphash::{SipKey, siphash};
-use tcp_common::{ConnectionKey, ConnectionValue, State};
+use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
@@ -17,6 +17,7 @@ use crate::api::{
 use crate::config::{StackConfig, TcpConfig};
 use crate::connection::{Connection, Holder, Origin, Queue};
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::isn;
 use crate::limits::TABLE_FULL_EVICTIONS;
 use crate::line::Line;
@@ -328,6 +329,18 @@ impl Stack {
         self.shared.waits.named()
     }
 
+    /// What connections did and what happened to them: every figure and how often.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        self.shared.figures.iter().collect()
+    }
+
+    /// What changed the states of connections: each state, the cause that moved a connection out of it, and how often.
+    #[must_use]
+    pub fn transitions(&self) -> Vec<(State, Cause, u64)> {
+        self.shared.figures.transitions()
+    }
+
     /// Bytes in send and receive buffers of all connections, with their bookkeeping.
     #[must_use]
     pub fn buffer_memory(&self) -> usize {
@@ -366,6 +379,7 @@ impl Stack {
         let Some(entry) = self.entries.get(index) else { return };
         let (key, last) = (entry.connection.key, entry.connection.last_number());
         if let Some(listener) = self.listeners.find(key.local()) {
+            self.shared.figures.count(Figure::TimeWaitReused);
             self.act(now, index, |connection, cx| connection.is_succeeded(cx));
             self.syn_arrives(now, key, link, syn, listener, Some(last));
         }

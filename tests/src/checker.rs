@@ -166,7 +166,8 @@ impl Checker {
         Some(format!("{first}\n{}\n({more} more violations)", first.segments))
     }
 
-    fn segment(&mut self, segment: Segment) {
+    /// Takes the next captured segment.
+    pub fn segment(&mut self, segment: Segment) {
         let mut broken = Vec::new();
         if self.is_ours(&segment) {
             self.checked += 1;

@@ -1,9 +1,10 @@
 //! One captured TCP segment, parsed by `etherparse` so that the checker shares no code with the stack it checks.
 //!
-//! Leaves out: payloads (only their length is kept), VLAN tags beyond skipping them, and fragments.
+//! Leaves out: payloads (only where they are is kept), VLAN tags beyond skipping them, and fragments.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use etherparse::{LinkSlice, NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice};
@@ -55,6 +56,8 @@ pub struct Segment {
     pub flags: Flags,
     /// Payload length in bytes.
     pub length: usize,
+    /// Where in the frame the payload is.
+    pub payload: Range<usize>,
     /// MSS option.
     pub mss: Option<u16>,
     /// Window scale option (RFC 7323).
@@ -63,8 +66,12 @@ pub struct Segment {
     pub sack_permitted: bool,
     /// Timestamps option: TSval and TSecr (RFC 7323).
     pub timestamps: Option<(u32, u32)>,
-    /// Number of SACK blocks (RFC 2018).
-    pub sack_blocks: usize,
+    /// SACK blocks: first number and the one after the last (RFC 2018).
+    pub sacks: Vec<(u32, u32)>,
+    /// Bytes of options.
+    pub option_length: usize,
+    /// The two ECN bits of the IP header (RFC 3168).
+    pub ecn: u8,
     /// TTL or hop limit.
     pub ttl: u8,
     /// Whether the IPv4 header checksum is right (always true of IPv6, which has none).
@@ -93,11 +100,14 @@ impl Segment {
             window: tcp.window_size(),
             flags: flags(tcp),
             length: tcp.payload().len(),
+            payload: place(frame, tcp.payload()),
             mss: None,
             window_scale: None,
             sack_permitted: false,
             timestamps: None,
-            sack_blocks: 0,
+            sacks: Vec::new(),
+            option_length: tcp.options().len(),
+            ecn: ip.ecn,
             ttl: ip.ttl,
             ip_checksum_ok: ip.checksum_ok,
             tcp_checksum_ok: ip.tcp_checksum == Some(tcp.checksum()),
@@ -120,8 +130,8 @@ impl Segment {
                 Ok(TcpOptionElement::MaximumSegmentSize(mss)) => self.mss = Some(mss),
                 Ok(TcpOptionElement::WindowScale(shift)) => self.window_scale = Some(shift),
                 Ok(TcpOptionElement::SelectiveAcknowledgementPermitted) => self.sack_permitted = true,
-                Ok(TcpOptionElement::SelectiveAcknowledgement(_, more)) => {
-                    self.sack_blocks = 1 + more.iter().flatten().count();
+                Ok(TcpOptionElement::SelectiveAcknowledgement(first, more)) => {
+                    self.sacks = [Some(first)].iter().chain(&more).copied().flatten().collect();
                 }
                 Ok(TcpOptionElement::Timestamp(value, echo)) => self.timestamps = Some((value, echo)),
                 Err(_) => self.bad_option = true,
@@ -135,6 +145,7 @@ struct Ip {
     source: IpAddr,
     destination: IpAddr,
     ttl: u8,
+    ecn: u8,
     checksum_ok: bool,
     tcp_checksum: Option<u16>,
 }
@@ -149,6 +160,7 @@ impl Ip {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
                     ttl: header.ttl(),
+                    ecn: header.ecn().value(),
                     checksum_ok: header.to_header().calc_header_checksum() == header.header_checksum(),
                     tcp_checksum,
                 })
@@ -159,6 +171,7 @@ impl Ip {
                     source: header.source_addr().into(),
                     destination: header.destination_addr().into(),
                     ttl: header.hop_limit(),
+                    ecn: header.traffic_class() & 3,
                     checksum_ok: true,
                     tcp_checksum: tcp.calc_checksum_ipv6(header.source(), header.destination()).ok(),
                 })
@@ -166,6 +179,12 @@ impl Ip {
             NetSlice::Arp(_) => None,
         }
     }
+}
+
+/// Where `part` lies in `whole`.
+fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
 }
 
 fn flags(tcp: &TcpSlice) -> Flags {
@@ -218,9 +237,13 @@ impl fmt::Display for Segment {
         if let Some((value, echo)) = self.timestamps {
             write!(f, " ts {value}/{echo}")?;
         }
-        if self.sack_blocks > 0 {
-            write!(f, " sack x{}", self.sack_blocks)?;
+        for (start, end) in &self.sacks {
+            write!(f, " sack {start}:{end}")?;
         }
-        Ok(())
+        match self.ecn {
+            0 => Ok(()),
+            3 => f.write_str(" CE"),
+            _ => f.write_str(" ECT"),
+        }
     }
 }

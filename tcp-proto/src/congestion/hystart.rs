@@ -29,6 +29,17 @@ pub(super) struct HyStart {
     samples: u8,
 }
 
+/// What round trips make of slow start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlowStart {
+    /// Nothing.
+    Standard,
+    /// It grows more slowly.
+    Slowed,
+    /// It is over.
+    Ended,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Standard,
@@ -58,6 +69,15 @@ impl HyStart {
         }
         self.judge();
         if self.phase == Phase::Standard { 1 } else { SLOWER }
+    }
+
+    /// Where it is.
+    pub(super) fn is(&self) -> SlowStart {
+        match self.phase {
+            Phase::Standard => SlowStart::Standard,
+            Phase::Conservative { .. } => SlowStart::Slowed,
+            Phase::Over => SlowStart::Ended,
+        }
     }
 
     /// Whether congestion avoidance is to begin.

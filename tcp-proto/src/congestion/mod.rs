@@ -12,6 +12,7 @@ use crate::seq::SeqNum;
 use crate::time::Instant;
 use cubic::Cubic;
 use hystart::HyStart;
+pub(crate) use hystart::SlowStart;
 
 /// Largest congestion window, bytes: what a scaled window can reach.
 const MAX_WINDOW: u32 = 1 << 30;
@@ -93,6 +94,11 @@ impl Congestion {
     /// The congestion window.
     pub(crate) fn window(&self) -> u32 {
         self.window
+    }
+
+    /// What round trips made of slow start.
+    pub(crate) fn start(&self) -> SlowStart {
+        self.start.is()
     }
 
     /// The slow-start threshold; `None` before the first loss.

@@ -8,6 +8,7 @@ use tcp_common::{Cause, State};
 use super::{Connection, Origin};
 use crate::api::{CloseReason, LinkAddress};
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::limits::LINK_REACH;
 use crate::seq::SeqNum;
 use crate::shared::Context;
@@ -130,6 +131,7 @@ impl Connection {
 
     /// A SYN alone: the peer opens at the same time (RFC 9293 section 3.5, MUST-10).
     fn opens_cross(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        cx.count(Figure::SimultaneousOpen);
         self.send.set_window(segment.seq, segment.ack, segment.window.into());
         self.retries = 0;
         self.advance(cx, Cause::Syn);

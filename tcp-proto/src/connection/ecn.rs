@@ -4,6 +4,7 @@
 use tcp_common::State;
 
 use super::Connection;
+use crate::figures::Figure;
 use crate::shared::Context;
 use crate::wire::{Flags, Segment};
 
@@ -43,6 +44,7 @@ impl Connection {
             self.ecn.marked = false;
         }
         if segment.ce && !segment.payload.is_empty() {
+            cx.count(Figure::MarkSeen);
             self.ecn.marked = true;
         }
         if segment.flags.has(Flags::ECE) && !self.is_recovering() {
@@ -60,6 +62,7 @@ impl Connection {
             return;
         }
         let in_flight = (at.next - at.una).min(flow.congestion.window());
+        cx.count(Figure::EcnReduction);
         flow.congestion.on_loss(in_flight, at.mss);
         self.ecn.reduction_due = true;
         flow.reduced = Some(at.next);

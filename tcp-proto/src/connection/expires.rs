@@ -4,6 +4,7 @@ use tcp_common::Cause;
 
 use super::{Connection, Origin, Probe};
 use crate::api::{CloseReason, Event};
+use crate::figures::Figure;
 use crate::recovery::Purpose;
 use crate::shared::Context;
 use crate::timers::Timer;
@@ -12,6 +13,7 @@ impl Connection {
     /// Serves every timer that is due.
     pub(crate) fn timers_expire(&mut self, cx: &mut Context<'_>) {
         while let Some(timer) = self.timers.take_due(cx.now) {
+            cx.count(self.figure_of(timer));
             match timer {
                 Timer::Establish => self.establish_expires(cx),
                 Timer::Retransmit => self.retransmit_expires(cx),
@@ -21,6 +23,24 @@ impl Connection {
                 Timer::FinWait2 | Timer::TimeWait => self.end(cx, Cause::Expired, CloseReason::Finished),
                 Timer::UserTimeout => self.abort(cx, Cause::Expired, CloseReason::TimedOut),
             }
+        }
+    }
+
+    /// What the expiry of `timer` counts as.
+    fn figure_of(&self, timer: Timer) -> Figure {
+        match timer {
+            Timer::Establish => Figure::EstablishTimer,
+            Timer::Retransmit => match self.purpose() {
+                Purpose::Timeout => Figure::RetransmitTimer,
+                Purpose::Probe => Figure::ProbeTimer,
+                Purpose::Reorder => Figure::ReorderTimer,
+            },
+            Timer::DelayedAck => Figure::DelayedAckTimer,
+            Timer::Persist => Figure::PersistTimer,
+            Timer::Keepalive => Figure::KeepaliveTimer,
+            Timer::FinWait2 => Figure::FinWait2Timer,
+            Timer::TimeWait => Figure::TimeWaitTimer,
+            Timer::UserTimeout => Figure::UserTimer,
         }
     }
 

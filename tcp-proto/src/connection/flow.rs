@@ -7,11 +7,12 @@ use core::num::NonZeroU32;
 
 use super::Connection;
 use super::output::time_since;
-use crate::congestion::{Congestion, initial_window};
+use crate::congestion::{Congestion, SlowStart, initial_window};
+use crate::figures::Figure;
 use crate::recovery::{News, Next, Outstanding, Path, Purpose, Recovery};
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 use crate::timers::Timer;
 use crate::wire::Segment;
 
@@ -46,6 +47,11 @@ impl Connection {
     /// The congestion window, bytes.
     pub(super) fn congestion_window(&self, mss: u32) -> u32 {
         self.flow.as_ref().map_or_else(|| initial_window(mss), |flow| flow.congestion.window())
+    }
+
+    /// What loss recovery counts as under way, bytes.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.flow.as_ref().map_or(0, |flow| flow.recovery.in_flight(self.send.una))
     }
 
     /// The slow-start threshold, bytes; `None` before the first loss.
@@ -86,6 +92,9 @@ impl Connection {
                 reduced: None,
             })
         });
+        if let Some(figure) = flow.recovery.figure_of_sending(span.start == next) {
+            cx.count(figure);
+        }
         flow.recovery.on_sent(span, next, cx.now);
     }
 
@@ -115,17 +124,23 @@ impl Connection {
         let echo = segment.options.timestamps.filter(|_| self.recv.timestamps().is_some()).map(|t| t.echo);
         let news = News { acked, is_duplicate, sacks: sacks.as_slice(), echo, ..self.no_news(cx) };
         let Some(flow) = &mut self.flow else { return };
-        let window = flow.congestion.window();
+        let (window, start) = (flow.congestion.window(), flow.congestion.start());
         flow.largest_acked = flow.largest_acked.max(flow.recovery.largest_acked(&news));
         if let Some(rtt) = flow.recovery.on_ack(&news, &mut flow.congestion) {
             self.rtt.note_shortest(rtt, cx.now);
+        }
+        match flow.congestion.start() {
+            now if now == start => {}
+            SlowStart::Slowed => cx.count(Figure::SlowStartSlowed),
+            SlowStart::Ended => cx.count(Figure::SlowStartEnded),
+            SlowStart::Standard => {}
         }
         // Whatever made us slow down, the peer is told (RFC 3168 section 6.1.2).
         self.ecn.reduction_due |= self.ecn.agreed && flow.congestion.window() < window;
     }
 
     /// The view that recovery has of an event that is no ACK.
-    fn no_news(&self, cx: &Context<'_>) -> News<'static> {
+    fn no_news<'a>(&self, cx: &'a Context<'_>) -> News<'a> {
         News {
             at: self.outstanding(cx),
             now: cx.now,
@@ -135,6 +150,7 @@ impl Connection {
             echo: None,
             trips: self.rtt.trips().unwrap_or_default(),
             max_window: self.send.max_window,
+            figures: &cx.shared.figures,
         }
     }
 
@@ -142,9 +158,14 @@ impl Connection {
     pub(super) fn flow_timed_out(&mut self, cx: &Context<'_>) {
         let news = self.no_news(cx);
         if let Some(flow) = &mut self.flow {
-            flow.recovery.on_timeout(news.at, news.trips, cx.now, &mut flow.congestion);
+            flow.recovery.on_timeout(&news, &mut flow.congestion);
             self.ecn.reduction_due = self.ecn.agreed;
         }
+    }
+
+    /// What the retransmission timer waits for.
+    pub(super) fn purpose(&self) -> Purpose {
+        self.flow.as_ref().map(|flow| flow.purpose).unwrap_or_default()
     }
 
     /// What the retransmission timer waited for when it expired.
@@ -171,7 +192,7 @@ impl Connection {
     /// else is due before it.
     pub(super) fn adjust_retransmission(&mut self, cx: &Context<'_>) {
         let (purpose, after) = self.retransmission_timer(cx);
-        let waits_for = self.flow.as_ref().map(|flow| flow.purpose).unwrap_or_default();
+        let waits_for = self.purpose();
         let runs = self.timers.left(Timer::Retransmit, cx.now);
         let replaces = purpose != Purpose::Timeout || waits_for != Purpose::Timeout;
         if runs.is_none_or(|left| replaces && (waits_for != Purpose::Timeout || after < left)) {
@@ -196,16 +217,17 @@ impl Connection {
 
     /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1): the
     /// flow ends once nothing was sent for longer than an RTO.
-    pub(crate) fn rest(&mut self, now: Instant) {
-        let idle = time_since(self.send.last_sent, now).is_none_or(|idle| idle > self.rto());
+    pub(crate) fn rest(&mut self, cx: &Context<'_>) {
+        let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
         if idle && self.send.queued() == 0 && !self.send.is_outstanding() {
-            self.end_flow();
+            self.end_flow(cx);
         }
     }
 
     /// The flow is over.
-    fn end_flow(&mut self) {
+    fn end_flow(&mut self, cx: &Context<'_>) {
         if let Some(flow) = self.flow.take() {
+            cx.count(Figure::IdleRestart);
             self.memory =
                 Memory { threshold: flow.congestion.threshold().and_then(NonZeroU32::new), path: flow.recovery.path() };
         }

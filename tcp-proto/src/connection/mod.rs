@@ -23,6 +23,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
 use crate::config::TcpConfig;
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::limits::CONNECTION_ACK_INTERVAL_MS;
 use crate::rtt::Rtt;
 use crate::seq::SeqNum;
@@ -205,6 +206,7 @@ impl Connection {
         if next == self.state {
             return;
         }
+        cx.shared.figures.transition(self.state, cause);
         self.state = next;
         self.since = cx.now;
         match next {
@@ -249,6 +251,7 @@ impl Connection {
     /// Ends the connection and, if the peer waits for more from us, tells it by a RST.
     pub(crate) fn abort(&mut self, cx: &mut Context<'_>, cause: Cause, reason: CloseReason) {
         if self.peer_is_to_be_reset() {
+            cx.count(Figure::ResetSent);
             let reset = self.reset_segment(cx);
             cx.shared.replies.push_back(reset);
             self.counters.segments_out += 1;
@@ -388,6 +391,7 @@ impl Connection {
             srtt: self.rtt.smoothed(),
             rto: self.rto(),
             cwnd: self.congestion_window(mss.into()),
+            in_flight: self.in_flight(),
             ssthresh: self.threshold(),
             snd_una: self.send.una.0,
             snd_nxt: self.send.next.0,

@@ -5,6 +5,7 @@
 use tcp_common::State;
 
 use super::{Connection, Probe};
+use crate::figures::Figure;
 use crate::recovery::Outstanding;
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
@@ -169,7 +170,8 @@ impl Connection {
             }
             Plan::Syn | Plan::IdleProbe | Plan::Ack => emit(&outgoing, source, frame, 0, |_| {}),
         };
-        self.sent(cx, plan, outgoing.flags.has(Flags::ACK));
+        // The number of an idle probe is an old one: the peer answers it, but does not take its ACK.
+        self.sent(cx, plan, outgoing.flags.has(Flags::ACK) && plan != Plan::IdleProbe);
         Some(length)
     }
 
@@ -272,18 +274,22 @@ impl Connection {
     fn sent(&mut self, cx: &mut Context<'_>, plan: Plan, acknowledges: bool) {
         self.counters.segments_out += 1;
         if acknowledges {
-            self.ack_was_sent(plan);
+            self.ack_was_sent(cx, plan);
         }
         match plan {
             Plan::Syn => self.syn_was_sent(cx),
             Plan::Stream(piece) => self.piece_was_sent(cx, &piece),
-            Plan::IdleProbe => self.probe_due = None,
+            Plan::IdleProbe => {
+                cx.count(Figure::KeepaliveProbe);
+                self.probe_due = None;
+            }
             Plan::Ack => {}
         }
     }
 
     /// Any segment carries the ACK that was owed; of duplicate ACKs each is one (RFC 5681 section 4.2).
-    fn ack_was_sent(&mut self, plan: Plan) {
+    fn ack_was_sent(&mut self, cx: &Context<'_>, plan: Plan) {
+        self.count_reports(cx);
         self.recv.owed.now = false;
         self.recv.reported();
         if plan == Plan::Ack {
@@ -294,12 +300,20 @@ impl Connection {
         self.timers.stop(Timer::DelayedAck);
     }
 
+    /// What the segment told the peer of what arrived.
+    fn count_reports(&self, cx: &Context<'_>) {
+        if self.sack_room() > 0 && self.recv.sack_count() > 0 {
+            cx.count(if self.recv.has_duplicate() { Figure::DuplicateReported } else { Figure::SackSent });
+        }
+    }
+
     fn syn_was_sent(&mut self, cx: &Context<'_>) {
         self.send.syn_due = false;
         if self.send.next == self.send.iss {
             self.send.next = self.send.iss + 1;
             self.send.time(self.send.next, cx.now);
         } else {
+            cx.count(Figure::SynAgain);
             self.send.stop_timing();
             self.counters.retransmits += 1;
         }
@@ -313,6 +327,7 @@ impl Connection {
         let end = piece.end();
         let new = end.distance_from(self.send.next).max(0) as u32;
         if piece.seq.before(self.send.next) {
+            cx.count(Figure::SentAgain);
             self.send.stop_timing();
             self.counters.retransmits += 1;
         } else if !piece.probe {
@@ -329,6 +344,7 @@ impl Connection {
     /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1).
     fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece) {
         if piece.probe {
+            cx.count(Figure::WindowProbe);
             self.probe_due = None;
             self.arm_persist(cx);
         } else {

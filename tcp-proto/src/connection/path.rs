@@ -3,6 +3,7 @@
 
 use super::Connection;
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::shared::Context;
 use crate::time::Instant;
 
@@ -59,6 +60,7 @@ impl Connection {
         if u32::from(claimed) < self.largest_acked() + u32::from(headers) {
             self.path.claimed = claimed;
         } else {
+            cx.count(Figure::PathMtuLowered);
             self.lower_path_mtu(cx, claimed, seconds(cx.now) + LIFETIME);
         }
     }
@@ -68,13 +70,17 @@ impl Connection {
     pub(super) fn suspect_path(&mut self, cx: &Context<'_>) {
         let now = self.path_mtu(cx.shared.config.mtu, cx.now);
         if self.path.claimed != 0 {
+            cx.count(Figure::PathMtuLowered);
             let claimed = core::mem::take(&mut self.path.claimed);
             return self.lower_path_mtu(cx, claimed, seconds(cx.now) + LIFETIME);
         }
         let sizes = if self.key.is_ipv4() { &BLACK_HOLE_V4[..] } else { &BLACK_HOLE_V6 };
-        let smaller = sizes.iter().copied().find(|size| *size < now);
-        let full_sized = self.send.data_end() - self.send.una >= u32::from(self.segment_size(cx));
-        if let Some(smaller) = smaller.filter(|_| full_sized && u32::from(self.retries) >= self.config.retries1) {
+        // What is sent again may be less than a full-sized segment, and too large all the same.
+        let left = self.send.data_end() - self.send.una;
+        let segment = left.min(self.segment_size(cx).into()) + u32::from(self.headers() + self.option_length());
+        let smaller = sizes.iter().copied().find(|size| *size < now && u32::from(*size) < segment);
+        if let Some(smaller) = smaller.filter(|_| u32::from(self.retries) >= self.config.retries1) {
+            cx.count(Figure::BlackHole);
             self.lower_path_mtu(cx, smaller, 0);
         }
     }

@@ -196,6 +196,11 @@ impl Receiver {
         }
     }
 
+    /// Whether something arrived twice that the peer is to be told of.
+    pub(super) fn has_duplicate(&self) -> bool {
+        !self.twice.is_empty()
+    }
+
     /// The peer was told of what arrived twice.
     pub(super) fn reported(&mut self) {
         self.twice = Span::default();
@@ -238,16 +243,18 @@ impl Receiver {
     }
 
     /// The application read: a buffer that a whole window went through while hardly anything stayed in it may be what
-    /// limits the rate. It doubles, up to `most` bytes.
-    pub(super) fn tune(&mut self, most: u32) {
+    /// limits the rate. It doubles, up to `most` bytes. Whether it did.
+    pub(super) fn tune(&mut self, most: u32) -> bool {
         if self.next.before(self.round_end) {
-            return;
+            return false;
         }
+        let before = self.capacity;
         let most = most.min(if self.scaling { MAX_WINDOW } else { u16::MAX.into() });
         if self.readable() as u32 <= self.capacity / 4 && self.capacity < most {
             self.capacity = self.capacity.saturating_mul(2).min(most);
         }
         self.round_end = self.next + self.capacity;
+        self.capacity > before
     }
 
     /// The last right edge that can be honoured.

@@ -11,6 +11,7 @@ use super::sender::WriterWaits;
 use super::{Connection, Origin};
 use crate::api::{CloseReason, Event};
 use crate::drops::DropReason;
+use crate::figures::Figure;
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::timers::Timer;
@@ -146,6 +147,7 @@ impl Connection {
         let repeats = segment.length() > 0 && !segment.syn() && self.recv.has_recently_had(segment.seq);
         let unlimited = repeats && self.state != State::TIME_WAIT;
         if !segment.rst() && (unlimited || self.may_answer(cx)) {
+            cx.count(Figure::UnacceptableAck);
             self.recv.owed.now = true;
         }
     }
@@ -187,6 +189,7 @@ impl Connection {
     fn challenge(&mut self, cx: &mut Context<'_>) {
         cx.drop(DropReason::Challenged);
         if self.may_challenge(cx) {
+            cx.count(Figure::ChallengeAck);
             self.recv.owed.now = true;
         }
     }

@@ -5,6 +5,7 @@ use tcp_common::{Cause, State};
 use super::sender::WriterWaits;
 use super::{Connection, Holder};
 use crate::api::{CloseReason, Received};
+use crate::figures::Figure;
 use crate::limits::INITIAL_BUFFER;
 use crate::shared::Context;
 use crate::timers::Timer;
@@ -30,13 +31,14 @@ impl Connection {
 
     /// SEND: queues what fits; how many bytes.
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
-        self.rest(cx.now);
+        self.rest(cx);
         let room = self.send_room().min(bytes.len());
         let taken = self.send.append(&mut cx.shared.pool, &bytes[..room]);
         match self.send.writer_waits {
             WriterWaits::ForMemory => {}
             _ if taken < room => {
                 cx.shared.waits.memory += 1;
+                cx.count(Figure::Starved);
                 self.starve();
             }
             _ if taken < bytes.len() => {
@@ -75,11 +77,12 @@ impl Connection {
     /// RECEIVE.
     pub(crate) fn recv(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Received {
         let length = self.recv.read(&mut cx.shared.pool, into);
-        if self.config.autotune && cx.shared.pool.has_room() {
-            self.recv.tune(self.config.recv_buffer);
+        if self.config.autotune && cx.shared.pool.has_room() && self.recv.tune(self.config.recv_buffer) {
+            cx.count(Figure::BufferGrew);
         }
         let mss = self.receive_segment_size(cx).into();
         if length > 0 && self.state.may_receive() && self.recv.window_update_is_due(mss) {
+            cx.count(Figure::WindowUpdate);
             self.recv.owed.now = true;
         }
         match core::num::NonZeroUsize::new(length) {

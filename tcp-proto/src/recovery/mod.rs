@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::congestion::{Acked, Congestion};
+use crate::figures::{Figure, Figures};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
 use newreno::NewReno;
@@ -53,6 +54,8 @@ pub(crate) struct News<'a> {
     pub(crate) trips: RoundTrips,
     /// MAX.SND.WND, bytes.
     pub(crate) max_window: u32,
+    /// Where to count what is done about it.
+    pub(crate) figures: &'a Figures,
 }
 
 /// What to send next.
@@ -111,11 +114,28 @@ impl Recovery {
         }
     }
 
+    /// Octets that count as under way.
+    pub(crate) fn in_flight(&self, una: SeqNum) -> u32 {
+        match self {
+            Recovery::NewReno(newreno) => newreno.in_flight(una),
+            Recovery::Sack(sack) => sack.in_flight(),
+        }
+    }
+
     /// Whether a loss is being repaired.
     pub(crate) fn is_active(&self) -> bool {
         match self {
             Recovery::NewReno(newreno) => newreno.is_active(),
             Recovery::Sack(sack) => sack.is_active(),
+        }
+    }
+
+    /// What sending something new, or something again, counts as now; `None`: nothing special.
+    pub(crate) fn figure_of_sending(&self, is_new: bool) -> Option<Figure> {
+        match self {
+            Recovery::NewReno(newreno) => (is_new && newreno.is_limited()).then_some(Figure::LimitedTransmit),
+            Recovery::Sack(sack) if sack.is_probing() => Some(Figure::TailLossProbe),
+            Recovery::Sack(sack) => (is_new && sack.is_limited()).then_some(Figure::LimitedTransmit),
         }
     }
 
@@ -164,10 +184,10 @@ impl Recovery {
     }
 
     /// The retransmission timer expired.
-    pub(crate) fn on_timeout(&mut self, at: Outstanding, trips: RoundTrips, now: Instant, congestion: &mut Congestion) {
+    pub(crate) fn on_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         match self {
-            Recovery::NewReno(newreno) => newreno.on_timeout(at, congestion),
-            Recovery::Sack(sack) => sack.on_timeout(at, trips, now, congestion),
+            Recovery::NewReno(newreno) => newreno.on_timeout(news.at, congestion),
+            Recovery::Sack(sack) => sack.on_timeout(news, congestion),
         }
     }
 

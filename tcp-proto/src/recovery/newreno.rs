@@ -1,7 +1,7 @@
 //! Loss recovery without selective acknowledgments: limited transmit (RFC 3042), fast retransmit and NewReno (RFC 5681
 //! section 3.2, RFC 6582), and going back to SND.UNA after a timeout.
 
-use super::{Acked, News, Next, Outstanding};
+use super::{Acked, Figure, News, Next, Outstanding};
 use crate::congestion::Congestion;
 use crate::seq::SeqNum;
 
@@ -54,13 +54,23 @@ impl NewReno {
         if news.acked > 0 {
             self.on_ack(news, congestion);
         } else if news.is_duplicate {
-            self.on_duplicate(news.at, congestion);
+            self.on_duplicate(news, congestion);
         }
+    }
+
+    /// Octets under way: what was sent less what duplicate ACKs tell of.
+    pub(super) fn in_flight(&self, una: SeqNum) -> u32 {
+        (self.cursor - una).saturating_sub(self.inflation.max(0) as u32)
     }
 
     /// Whether a loss is being repaired.
     pub(super) fn is_active(&self) -> bool {
         self.phase != Phase::Open
+    }
+
+    /// Whether what is sent is limited transmit: duplicates came, too few to tell of a loss.
+    pub(super) fn is_limited(&self) -> bool {
+        self.phase == Phase::Open && self.duplicates > 0
     }
 
     /// A segment that ends before `end` was sent (again); the head goes first when it is due.
@@ -74,8 +84,9 @@ impl NewReno {
         self.cursor = una;
     }
 
-    /// A duplicate ACK arrived (RFC 5681 section 2). `at` is where sending stands.
-    fn on_duplicate(&mut self, at: Outstanding, congestion: &mut Congestion) {
+    /// A duplicate ACK arrived (RFC 5681 section 2).
+    fn on_duplicate(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        let at = news.at;
         // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
         // section 3.2, step 1).
         if self.phase == Phase::Timeout {
@@ -87,6 +98,7 @@ impl NewReno {
         self.duplicates = self.duplicates.saturating_add(1);
         if self.phase == Phase::Open && self.duplicates == DUPLICATE_THRESHOLD {
             // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
+            news.figures.count(Figure::FastRetransmit);
             congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
             self.phase = Phase::Fast;
             self.recover = at.next;
@@ -116,8 +128,14 @@ impl NewReno {
                 self.inflation = 0;
                 congestion.on_ack(&growth(before));
             }
-            _ if repaired => self.end(at, congestion),
-            Phase::Fast => self.on_partial_ack(acked, at),
+            _ if repaired => {
+                news.figures.count(Figure::Recovered);
+                self.end(at, congestion);
+            }
+            Phase::Fast => {
+                news.figures.count(Figure::PartialAck);
+                self.on_partial_ack(acked, at);
+            }
             Phase::Timeout => congestion.on_ack(&growth(congestion.window())),
         }
     }
@@ -167,7 +185,8 @@ mod tests {
     fn news(acked: u32, at: Outstanding) -> News<'static> {
         let trips = RoundTrips { shortest: Duration::ZERO, smoothed: Duration::ZERO };
         let now = Instant::from_millis(0);
-        News { at, now, acked, is_duplicate: acked == 0, sacks: &[], echo: None, trips, max_window: 65_535 }
+        let figures = alloc::boxed::Box::leak(alloc::boxed::Box::default());
+        News { at, now, acked, is_duplicate: acked == 0, sacks: &[], echo: None, trips, max_window: 65_535, figures }
     }
 
     fn reno() -> Congestion {

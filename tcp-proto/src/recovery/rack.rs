@@ -93,6 +93,12 @@ impl Rack {
         self.sample.take()
     }
 
+    /// What the newest arrival tells of the path's delay.
+    pub(super) fn round_trips(&self) -> RoundTrips {
+        let rtt = self.newest.map(|newest| newest.rtt).unwrap_or_default();
+        RoundTrips { shortest: rtt, smoothed: rtt }
+    }
+
     /// The peer got something twice: what was repeated was only late. Once per round the window gets wider.
     pub(super) fn got_twice(&mut self, path: &mut Path, una: SeqNum, next: SeqNum) {
         if self.widened_until.is_some_and(|until| una.before(until)) {

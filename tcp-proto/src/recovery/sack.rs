@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::prr::{Prr, Told};
 use super::rack::{Path, Rack, RoundTrips};
 use super::scoreboard::Scoreboard;
-use super::{News, Next, Outstanding};
+use super::{Figure, News, Next, Outstanding};
 use crate::congestion::{Acked, Congestion, Prior};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
@@ -59,6 +59,8 @@ pub(crate) struct Sack {
     recover: SeqNum,
     probe: Option<Probe>,
     probe_due: bool,
+    /// Whether the timer expired and the first segment has not been sent again since: it goes whatever is in flight.
+    head_due: bool,
     undo: Option<Undo>,
     /// When the reordering window of something that is likely lost ends.
     reorder_deadline: Option<Instant>,
@@ -75,6 +77,7 @@ impl Sack {
             recover: next,
             probe: None,
             probe_due: false,
+            head_due: false,
             undo: None,
             reorder_deadline: None,
         }
@@ -84,8 +87,23 @@ impl Sack {
         self.path
     }
 
+    /// Octets under way.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.board.pipe()
+    }
+
     pub(super) fn is_active(&self) -> bool {
         !matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether a probe is what is sent next.
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe_due
+    }
+
+    /// Whether what is sent is limited transmit: something was reported, and nothing found lost.
+    pub(super) fn is_limited(&self) -> bool {
+        !self.is_active() && self.board.sacked() > 0
     }
 
     /// What to send next. `more`: whether there is something new that the peer's window allows.
@@ -95,6 +113,7 @@ impl Sack {
         }
         let budget = match &self.phase {
             Phase::Fast(prr) => prr.allowance(),
+            Phase::Timeout if self.head_due => at.mss,
             Phase::Open | Phase::Timeout => window.saturating_sub(self.board.pipe()),
         };
         match self.board.first_lost() {
@@ -119,6 +138,7 @@ impl Sack {
     /// Octets were sent, `next` being SND.NXT before that.
     pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         let again = span.start.before(next);
+        self.head_due = false;
         if core::mem::take(&mut self.probe_due) {
             self.probe = Some(Probe { end: span.end.latest(next), again });
         }
@@ -149,7 +169,7 @@ impl Sack {
 
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
-        let before = self.board.pipe();
+        let mut before = self.board.pipe();
         self.probe_due = false;
         let duplicate = self.duplicate_report(news);
         let delivered = self.take_in(news);
@@ -158,10 +178,14 @@ impl Sack {
             self.rack.got_twice(&mut self.path, news.at.una, news.at.next);
         }
         let probe_lost = self.judge_probe(news, duplicate);
-        self.undo_if_needless(news, duplicate, congestion);
+        if self.undo_if_needless(news, duplicate, congestion) {
+            // What was taken for lost was in flight all along.
+            before = self.board.pipe() + delivered;
+        }
         let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
         let ends = self.is_active() && news.at.una.at_or_after(self.recover);
         if ends {
+            news.figures.count(Figure::Recovered);
             self.end(news.at.next, congestion);
         }
         let acked = Acked {
@@ -176,10 +200,16 @@ impl Sack {
         let found = self.detect(news);
         match &mut self.phase {
             Phase::Open if found > 0 => self.begin_fast(news, before, delivered, congestion),
-            Phase::Open if probe_lost => congestion.on_loss(before.min(congestion.window()), news.at.mss),
+            Phase::Open if probe_lost => {
+                news.figures.count(Figure::ProbeRepaired);
+                congestion.on_loss(before.min(congestion.window()), news.at.mss);
+            }
             Phase::Open | Phase::Timeout if news.acked > 0 && !ends => congestion.on_ack(&acked),
             Phase::Open | Phase::Timeout => {}
             Phase::Fast(prr) => {
+                if found > 0 {
+                    news.figures.count(Figure::LostInRecovery);
+                }
                 let is_safe = news.acked > 0 && found == 0;
                 prr.on_ack(Told { delivered, pipe: self.board.pipe(), is_safe, mss: news.at.mss });
             }
@@ -226,10 +256,10 @@ impl Sack {
     }
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
-    /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883).
-    fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) {
-        let Some(undo) = &mut self.undo else { return };
-        let Some(stamp) = undo.stamp else { return };
+    /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883). Whether it did.
+    fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) -> bool {
+        let Some(undo) = &mut self.undo else { return false };
+        let Some(stamp) = undo.stamp else { return false };
         let first_sending = news.acked > 0 && news.echo.is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0);
         if let Some(twice) = duplicate {
             let segments = twice.len().div_ceil(news.at.mss.max(1)).max(1);
@@ -238,11 +268,13 @@ impl Sack {
         let all_twice = duplicate.is_some() && undo.unexplained == 0;
         // An ACK of what was sent after the recovery began tells nothing about it.
         let about_it = first_sending && self.is_active();
-        let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return };
-        congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
+        let Some(undo) = self.undo.filter(|_| about_it || all_twice) else { return false };
+        news.figures.count(if about_it { Figure::EifelUndo } else { Figure::DuplicateUndo });
         self.board.find_again();
+        congestion.undo(undo.prior, self.board.pipe(), news.at.mss);
         self.phase = Phase::Open;
         self.undo = None;
+        true
     }
 
     /// Takes for lost what RACK finds; octets.
@@ -254,10 +286,13 @@ impl Sack {
     }
 
     fn reordering_window(&self, mss: u32, trips: RoundTrips) -> Duration {
+        // A handshake that was repeated measured nothing.
+        let trips = if trips.smoothed.is_zero() { self.rack.round_trips() } else { trips };
         self.path.window(trips, self.board.sacked() / mss.max(1), self.is_active())
     }
 
     fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
+        news.figures.count(Figure::RackRecovery);
         self.note_undo(congestion);
         congestion.on_loss(in_flight.min(congestion.window()), news.at.mss);
         let mut prr = Prr::begin(in_flight, congestion.window());
@@ -281,7 +316,8 @@ impl Sack {
     }
 
     /// The retransmission timer expired.
-    pub(super) fn on_timeout(&mut self, at: Outstanding, trips: RoundTrips, now: Instant, congestion: &mut Congestion) {
+    pub(super) fn on_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
+        let at = news.at;
         // A loss of the same data that was found before has had its effect already.
         let first = !self.is_active();
         if first {
@@ -289,13 +325,15 @@ impl Sack {
         }
         // RFC 2018 section 8: the peer may have forgotten what it reported.
         if self.board.head_is_sacked() {
+            news.figures.count(Figure::Reneging);
             self.board.forget_sacks();
         }
         let in_flight = (at.in_flight() - self.board.sacked()).min(congestion.window());
         congestion.on_timeout(in_flight, at.mss, first);
-        let window = self.reordering_window(at.mss, trips);
-        self.rack.time_out(&mut self.board, window, now);
+        let window = self.reordering_window(at.mss, news.trips);
+        self.rack.time_out(&mut self.board, window, news.now);
         self.phase = Phase::Timeout;
+        self.head_due = true;
         self.recover = at.next;
         self.reorder_deadline = None;
         (self.probe, self.probe_due) = (None, false);

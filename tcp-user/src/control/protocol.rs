@@ -188,6 +188,7 @@ mod tests {
             srtt: None,
             rto: Duration::from_secs(1),
             cwnd: 14_480,
+            in_flight: 0,
             ssthresh: None,
             snd_una: 1,
             snd_nxt: u32::MAX,

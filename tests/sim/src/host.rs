@@ -1,0 +1,447 @@
+//! A host: an interface with queues, the XDP program's decision about every frame, and a worker with a production stack
+//! for each queue. Frames that arrive on another queue than their connection's are handed over as the daemon does it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use tcp_common::decide::{self, Steer, Verdict};
+use tcp_common::layout::Handover;
+use tcp_common::packet;
+use tcp_proto::{
+    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, Stack, StackConfig,
+    State, TcpConfig, turn,
+};
+
+use crate::app::{Apps, Stage};
+use crate::chance::Chance;
+use crate::count::Counts;
+use crate::frame::{address, mac};
+use crate::link::Flying;
+use crate::maps::Maps;
+use crate::observer::Observer;
+use crate::plan::{Opener, Plan, Talk};
+use crate::trace::{self, Fate};
+
+/// Where every host listens.
+pub const LISTEN_PORT: u16 = 80;
+/// An owned port where nobody listens.
+pub const CLOSED_PORT: u16 = 49_999;
+/// Frames that wait for one worker from others, at most (as in the daemon).
+const INBOX_FRAMES: usize = 1024;
+/// Frames that a queue holds.
+const RING_FRAMES: usize = 2048;
+
+/// A frame in a queue, and the hint before it.
+type Queued = (Flying, [u8; Handover::LENGTH]);
+
+/// An interface with its queues and maps.
+#[derive(Debug)]
+pub struct Nic {
+    host: usize,
+    /// What the program reads.
+    pub maps: Maps,
+    rings: Vec<VecDeque<Queued>>,
+    inboxes: Vec<VecDeque<Flying>>,
+    /// Flows that left the queue that their hash names.
+    moved: BTreeMap<(u16, u16), u64>,
+    migration: u32,
+    chance: Chance,
+}
+
+/// A worker.
+pub struct Worker {
+    /// Its stack.
+    pub stack: Stack,
+    /// When it is to be turned.
+    pub due: Option<Instant>,
+    /// Until when its last turn takes.
+    pub busy_until: Instant,
+}
+
+/// A host.
+pub struct Host {
+    /// Which.
+    pub number: usize,
+    /// Its interface.
+    pub nic: Nic,
+    /// Its workers, by queue.
+    pub workers: Vec<Worker>,
+    /// Its applications.
+    pub apps: Apps,
+    address: IpAddr,
+    plan: crate::plan::HostPlan,
+    commit: std::time::Duration,
+    wake: std::time::Duration,
+    chance: Chance,
+}
+
+/// What a turn did.
+pub struct Turned {
+    /// Frames that left, and when.
+    pub sent: Vec<Flying>,
+    /// When they left.
+    pub at: Instant,
+    /// Whether anything was done.
+    pub busy: bool,
+}
+
+impl Host {
+    /// Host `number` of a plan, listening.
+    #[must_use]
+    pub fn new(plan: &Plan, number: usize, now: Instant, chance: &mut Chance) -> Host {
+        let own = &plan.hosts[number];
+        let address = address(number, plan.ipv6);
+        let ephemeral = 40_000..=CLOSED_PORT;
+        let maps = Maps::new(mac(number), address, &ephemeral, own.entries);
+        let workers = (0..own.workers).map(|queue| {
+            let config = StackConfig {
+                mac: mac(number),
+                mtu: own.mtu,
+                queue,
+                max_connections: own.connections,
+                max_buffer_memory: own.memory,
+                ephemeral_ports: ephemeral.clone(),
+                stacks: own.workers,
+                ..StackConfig::default()
+            };
+            let stack = Stack::new(config, std::array::from_fn(|_| chance.below(256) as u8), now);
+            Worker { stack, due: Some(now), busy_until: now }
+        });
+        let mut host = Host {
+            number,
+            workers: workers.collect(),
+            nic: Nic {
+                host: number,
+                maps,
+                rings: (0..own.workers).map(|_| VecDeque::new()).collect(),
+                inboxes: (0..own.workers).map(|_| VecDeque::new()).collect(),
+                moved: BTreeMap::new(),
+                migration: if own.workers > 1 { plan.faults.migration } else { 0 },
+                chance: chance.fork(),
+            },
+            apps: Apps::new(plan, number, chance.fork()),
+            address,
+            plan: own.clone(),
+            commit: plan.faults.commit,
+            wake: plan.faults.wake,
+            chance: chance.fork(),
+        };
+        host.listen();
+        host
+    }
+
+    fn listen(&mut self) {
+        let local = SocketAddr::new(self.address, LISTEN_PORT);
+        self.nic.maps.listen(local);
+        for worker in &mut self.workers {
+            let listener = worker.stack.listen(local, ListenOptions { tcp: self.plan.tcp.clone() });
+            self.apps.listeners.push(listener.expect("nobody else listens"));
+        }
+    }
+
+    /// Parameters of its connections.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpConfig {
+        &self.plan.tcp
+    }
+
+    /// The application of talk `number` gives up a connection of which nothing will ever be heard again, if it holds
+    /// one; whether it does.
+    ///
+    /// # Panics
+    /// When the connection waits for something.
+    pub fn give_up(&mut self, now: Instant, number: usize) -> bool {
+        let Stage::Open(id) = self.apps.sides[number].stage else { return false };
+        let queue = usize::from(self.apps.sides[number].queue);
+        let worker = &mut self.workers[queue];
+        let Some(connection) = worker.stack.connection(now, id) else { return false };
+        let row = connection.info();
+        assert!(row.timers.is_empty() && row.snd_una == row.snd_nxt, "rests for ever: {row:?}");
+        trace::say(now, || format!("host {} talk {number} gives up", self.number));
+        connection.abort();
+        self.apps.sides[number].stage = Stage::Over;
+        worker.due = Some(now);
+        true
+    }
+
+    /// Nothing is left of any connection.
+    ///
+    /// # Panics
+    /// When something is.
+    pub fn assert_nothing_is_left(&self) {
+        let number = self.number;
+        for worker in &self.workers {
+            assert_eq!(worker.stack.buffer_memory(), 0, "memory of host {number}");
+            for state in State::ALL.into_iter().filter(|state| *state != State::LISTEN) {
+                assert_eq!(worker.stack.count(state), 0, "{} of host {number}", state.name());
+            }
+        }
+        assert_eq!(self.nic.maps.entries(), [], "entries of host {number}");
+    }
+
+    /// Closes every listener.
+    pub fn unlisten(&mut self, now: Instant) {
+        self.nic.maps.unlisten(SocketAddr::new(self.address, LISTEN_PORT));
+        for (worker, listener) in self.workers.iter_mut().zip(self.apps.listeners.drain(..)) {
+            worker.stack.close_listener(now, listener);
+            worker.due = Some(now);
+        }
+    }
+
+    /// Opens talk `number`, if its 4-tuple is free; whether it is.
+    pub fn open(&mut self, now: Instant, number: usize, talk: &Talk) -> bool {
+        let queue = (talk.port - 40_000) % self.workers.len() as u16;
+        let remote = match talk.opener {
+            Opener::One(_) => LISTEN_PORT,
+            Opener::Both => talk.port,
+            Opener::Refused(_) => CLOSED_PORT,
+        };
+        let peer = 1 - self.number;
+        let options = ConnectOptions {
+            local: SocketAddr::new(self.address, talk.port),
+            link: LinkAddress { mac: mac(peer), vlan: None },
+            tcp: self.plan.tcp.clone(),
+        };
+        let remote = SocketAddr::new(address(peer, self.address.is_ipv6()), remote);
+        let worker = &mut self.workers[usize::from(queue)];
+        let Ok(id) = worker.stack.connect(now, remote, options) else { return false };
+        self.apps.begin(&mut worker.stack, now, number, queue, id);
+        worker.due = Some(now);
+        true
+    }
+
+    /// A frame arrived on the wire.
+    pub fn receive(&mut self, now: Instant, flying: Flying, counts: &mut Counts) {
+        self.nic.maps.settle(now);
+        let Some(queue) = self.nic.steer(now, flying, counts) else { return };
+        let wake = now + self.chance.time(self.wake);
+        let due = &mut self.workers[queue].due;
+        *due = Some(due.map_or(wake, |due| due.min(wake)));
+    }
+
+    /// When worker `queue` wants to be turned next.
+    #[must_use]
+    pub fn wakes_at(&self, queue: usize) -> Option<Instant> {
+        let worker = &self.workers[queue];
+        let at = [worker.due, self.apps.next(queue as u16)].into_iter().flatten().min()?;
+        Some(at.max(worker.busy_until))
+    }
+
+    /// Turns worker `queue`.
+    pub fn turn(&mut self, now: Instant, queue: usize, observer: &mut Observer, counts: &mut Counts) -> Turned {
+        let (worker, apps) = (&mut self.workers[queue], &mut self.apps);
+        let mut busy = apps.wake(&mut worker.stack, now, queue as u16);
+        let commit = self.chance.time(self.commit);
+        let removal = self.chance.time(self.commit);
+        let mut port = Port {
+            nic: &mut self.nic,
+            observer,
+            counts,
+            now,
+            queue: queue as u16,
+            commit,
+            removal,
+            sent: Vec::new(),
+            busy: false,
+            rung: Vec::new(),
+            committed: false,
+            removed: false,
+        };
+        worker.due = turn(&mut worker.stack, &mut port, now, |stack, event| {
+            busy = true;
+            apps.handle(stack, now, queue as u16, event);
+        });
+        busy |= port.busy;
+        let at = if port.committed { now + commit } else { now };
+        let Port { sent, rung, removed, .. } = port;
+        if apps.abort_where_due(&mut worker.stack, now, queue as u16) {
+            worker.due = Some(now);
+        }
+        worker.busy_until = if removed { now + commit + removal } else { at };
+        if self.nic.has_waiting(queue) {
+            worker.due = Some(now);
+        }
+        for owner in rung {
+            let due = &mut self.workers[owner].due;
+            *due = Some(due.map_or(now, |due| due.min(now)));
+        }
+        Turned { sent, at, busy }
+    }
+}
+
+impl Nic {
+    /// What the program does with a frame; the queue whose worker gets it.
+    fn steer(&mut self, now: Instant, flying: Flying, counts: &mut Counts) -> Option<usize> {
+        let mut key = ConnectionKey::default();
+        let decision = decide::decide(flying.bytes.as_slice(), &self.maps, &mut key);
+        counts.count(decision.verdict.outcome().name());
+        let steer = match decision.verdict {
+            Verdict::Steer(steer) => steer,
+            Verdict::Pass => {
+                trace::note(now, Fate::Refused("pass"), &flying);
+                return None;
+            }
+            Verdict::Drop(reason) => {
+                trace::note(now, Fate::Refused(reason.name()), &flying);
+                return None;
+            }
+        };
+        let queue = self.queue(&key, counts);
+        let hint = match steer {
+            Steer::Connection { queue: owner } if usize::from(owner) != queue => metadata(&Handover::new(&key, owner)),
+            _ => [0; Handover::LENGTH],
+        };
+        if self.rings[queue].len() >= RING_FRAMES {
+            counts.count("overflow");
+            return None;
+        }
+        self.rings[queue].push_back((flying, hint));
+        Some(queue)
+    }
+
+    /// The queue that a frame arrives on: its flow's, which may change.
+    fn queue(&mut self, key: &ConnectionKey, counts: &mut Counts) -> usize {
+        let queues = self.rings.len() as u64;
+        let flow = (key.local_port, key.remote_port);
+        if self.chance.happens(self.migration) {
+            counts.count("queue migration");
+            *self.moved.entry(flow).or_default() += self.chance.between(1, queues - 1);
+        }
+        let moved = self.moved.get(&flow).copied().unwrap_or(0);
+        ((u64::from(flow.0) + u64::from(flow.1) + moved) % queues) as usize
+    }
+
+    fn has_waiting(&self, queue: usize) -> bool {
+        !self.rings[queue].is_empty() || !self.inboxes[queue].is_empty()
+    }
+}
+
+fn metadata(handover: &Handover) -> [u8; Handover::LENGTH] {
+    let Handover { mark, queue, local_port, remote_port } = *handover;
+    let mut bytes = [0; Handover::LENGTH];
+    for (at, word) in [mark, queue, local_port, remote_port].into_iter().enumerate() {
+        bytes[2 * at..2 * at + 2].copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+/// The queue whose worker owns the connection that a frame belongs to, if the hint before it says so.
+fn owner(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<u16> {
+    let link = packet::link(frame)?;
+    let mut key = ConnectionKey::default();
+    packet::classify(frame, &link, &mut key)?;
+    Handover::owner(hint, &key)
+}
+
+/// A worker's view of its interface during a turn.
+struct Port<'a> {
+    nic: &'a mut Nic,
+    observer: &'a mut Observer,
+    counts: &'a mut Counts,
+    now: Instant,
+    queue: u16,
+    /// How long commits and removals of this turn take.
+    commit: std::time::Duration,
+    removal: std::time::Duration,
+    committed: bool,
+    removed: bool,
+    sent: Vec<Flying>,
+    busy: bool,
+    /// Queues of the workers that something was handed to.
+    rung: Vec<usize>,
+}
+
+impl Port<'_> {
+    fn deliver(&mut self, flying: &Flying, sink: &mut impl FnMut(&[u8])) {
+        self.busy = true;
+        trace::note(self.now, Fate::Received(self.nic.host, self.queue), flying);
+        if let Some((segment, Some(end))) = flying.segment.as_ref().filter(|_| !flying.corrupted) {
+            self.observer.arrived(*end, segment);
+        }
+        sink(&flying.bytes);
+    }
+
+    /// Gives a frame back unless it is another worker's; then hands it over.
+    fn keep(&mut self, (flying, hint): Queued) -> Option<Flying> {
+        if hint == [0; Handover::LENGTH] {
+            return Some(flying);
+        }
+        let other = owner(hint, &flying.bytes).map(usize::from).filter(|&owner| owner != usize::from(self.queue));
+        let Some(owner) = other.filter(|&owner| owner < self.nic.inboxes.len()) else { return Some(flying) };
+        self.busy = true;
+        let inbox = &mut self.nic.inboxes[owner];
+        if inbox.len() < INBOX_FRAMES {
+            self.counts.count("handover");
+            inbox.push_back(flying);
+            self.rung.push(owner);
+        }
+        None
+    }
+}
+
+impl Device for Port<'_> {
+    fn receive(&mut self, limit: usize, mut sink: impl FnMut(&[u8])) {
+        let queue = usize::from(self.queue);
+        let mut left = limit;
+        while left > limit / 2
+            && let Some(flying) = self.nic.inboxes[queue].pop_front()
+        {
+            self.deliver(&flying, &mut sink);
+            left -= 1;
+        }
+        while left > 0
+            && let Some(queued) = self.nic.rings[queue].pop_front()
+        {
+            left -= 1;
+            if let Some(flying) = self.keep(queued) {
+                self.deliver(&flying, &mut sink);
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        new: &[(ConnectionKey, ConnectionValue)],
+        changed: &[(ConnectionKey, ConnectionValue)],
+        mut failed: impl FnMut(ConnectionKey),
+    ) {
+        (self.busy, self.committed) = (true, true);
+        let seen = self.now + self.commit;
+        for (key, value) in new {
+            trace::say(self.now, || {
+                format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
+            });
+            if !self.nic.maps.insert(seen, *key, *value) {
+                failed(*key);
+            }
+        }
+        for (key, value) in changed {
+            self.nic.maps.update(seen, *key, *value);
+        }
+    }
+
+    fn transmit(&mut self, limit: usize, mut build: impl FnMut(&mut [u8]) -> Option<usize>) {
+        let mut frame = [0; 2048];
+        for _ in 0..limit {
+            let Some(length) = build(&mut frame) else { return };
+            self.busy = true;
+            let bytes = frame[..length].to_vec();
+            let segment = self.observer.sent(self.now, self.nic.host, self.queue, &bytes);
+            let key = ConnectionKey::new(segment.0.source, segment.0.destination);
+            let known = segment.0.flags.rst || self.nic.maps.latest(&key).is_some();
+            assert!(known, "a segment leaves before its connection's entry");
+            let flying = Flying { bytes, segment: Some(segment), corrupted: false };
+            self.sent.push(flying);
+        }
+    }
+
+    fn remove(&mut self, keys: &[ConnectionKey]) {
+        (self.busy, self.removed) = (true, true);
+        for key in keys {
+            trace::say(self.now, || {
+                format!("host {}.{}: removes {} {}", self.nic.host, self.queue, key.local(), key.remote())
+            });
+            self.nic.maps.remove(self.now + self.commit + self.removal, *key);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The observer: sees every segment when it is sent and when it reaches a worker, knows what was said, and judges what
+//! hosts send by that alone. It never asks a stack. What holds for single segments and for the right edge of windows is
+//! [`tests::checker`]'s; here is what needs both ends of a connection: numbers, reports, windows, the bytes themselves.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tcp_proto::Instant;
+use tests::checker::Checker;
+use tests::segment::Segment;
+
+use crate::frame::mac;
+use crate::ranges::Ranges;
+use crate::stream::stream;
+use crate::trace;
+
+/// One end of one connection, from its SYN on. Numbers are relative to its initial one: the SYN is 0, the stream
+/// begins at 1.
+#[derive(Debug)]
+struct End {
+    host: usize,
+    ports: Ports,
+    /// Which stream it sends; `None`: none was agreed on.
+    talk: Option<usize>,
+    iss: u32,
+    /// The other end, once it is known.
+    peer: Option<usize>,
+    /// After everything that was sent.
+    next: i64,
+    fin: Option<i64>,
+    /// What of it reached the other host.
+    arrived: Ranges,
+    /// The highest of its numbers that an ACK which reached it acknowledged; the furthest right edge that it was told.
+    acked: i64,
+    /// The same of ACKs that it must have believed.
+    known_acked: i64,
+    edge: i64,
+    /// The highest acknowledgment of the other's numbers that it sent.
+    acknowledges: Option<i64>,
+    /// What its SYN offered.
+    scale: Option<u8>,
+    sack: bool,
+    timestamps: bool,
+    mss: u16,
+    ecn: bool,
+    /// The last clock value that it sent, and the latest of the other's that reached it.
+    clock: Option<u32>,
+    heard_clock: Option<u32>,
+    /// Octets sent before anything arrived after them.
+    first_flight: i64,
+    answered: bool,
+}
+
+/// Ports of a connection, those of the first host first.
+pub type Ports = (u16, u16);
+
+/// Sees the wire.
+pub struct Observer {
+    checkers: [Checker; 2],
+    ends: Vec<End>,
+    /// The end that a worker's segments between two ports belong to: that of its last SYN.
+    current: BTreeMap<(usize, u16, Ports), usize>,
+    /// What is said between two ports now.
+    talks: BTreeMap<Ports, usize>,
+    began: Instant,
+    mtu: [u16; 2],
+}
+
+impl Observer {
+    /// An observer of two hosts whose links have these MTUs.
+    #[must_use]
+    pub fn new(now: Instant, mtu: [u16; 2]) -> Observer {
+        let checkers = [0, 1].map(|host| {
+            let mut checker = Checker::new(mac(host));
+            checker.own(0..=u16::MAX);
+            checker
+        });
+        let (current, talks) = (BTreeMap::new(), BTreeMap::new());
+        Observer { checkers, ends: Vec::new(), current, talks, began: now, mtu }
+    }
+
+    /// From now on what is said between `ports` is talk `talk`.
+    pub fn expect(&mut self, ports: Ports, talk: usize) {
+        self.talks.insert(ports, talk);
+    }
+
+    /// When the run began.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// A worker sent a frame: judges it. The segment, and the end that sent it.
+    ///
+    /// # Panics
+    /// When a rule is broken.
+    pub fn sent(&mut self, now: Instant, host: usize, queue: u16, bytes: &[u8]) -> (Rc<Segment>, Option<usize>) {
+        let segment = Segment::parse(now.since(self.began), bytes).expect("a host sends segments only");
+        let segment = Rc::new(segment);
+        trace::sent(now, host, queue, &segment);
+        for checker in &mut self.checkers {
+            checker.segment(Segment::clone(&segment));
+        }
+        if let Some(report) = self.checkers[host].report() {
+            panic!("{report}");
+        }
+        let longest = usize::from(self.mtu[host]) + 14;
+        assert!(bytes.len() <= longest, "a frame of {} bytes on a link that takes {longest}", bytes.len());
+        let ports = ports(host, &segment);
+        if segment.flags.syn {
+            self.syn_sent(host, queue, ports, &segment);
+        }
+        let end = self.current.get(&(host, queue, ports)).copied().filter(|_| !segment.flags.rst);
+        if let Some(end) = end {
+            self.judge(end, &segment, &bytes[segment.payload.clone()]);
+        }
+        (segment, end)
+    }
+
+    /// A frame that an end sent reached a worker of the other host, unharmed.
+    pub fn arrived(&mut self, end: usize, segment: &Segment) {
+        let sender = &mut self.ends[end];
+        let start = relative(segment.seq, sender.iss);
+        let newest = start >= sender.arrived.contiguous() && start < sender.edge;
+        sender.arrived.add(start, start + i64::from(segment.sequence_length()));
+        let clock = segment.timestamps.map(|(value, _)| value);
+        let Some(peer) = sender.peer.filter(|_| segment.flags.ack) else {
+            self.syn_arrived(end, clock);
+            return;
+        };
+        let window = i64::from(segment.window) << self.shift(end, segment);
+        let hearer = &mut self.ends[peer];
+        let ack = relative(segment.ack, hearer.iss);
+        hearer.acked = hearer.acked.max(ack);
+        // What comes from behind the window or from the past is not believed, nor is its ACK.
+        let past = clock.zip(hearer.heard_clock).is_some_and(|(now, heard)| (now.wrapping_sub(heard) as i32) < 0);
+        if newest && !past {
+            hearer.known_acked = hearer.known_acked.max(ack);
+        }
+        hearer.edge = hearer.edge.max(ack + window);
+        hearer.answered |= hearer.first_flight > 0;
+        hearer.heard_clock = later(hearer.heard_clock, clock);
+    }
+
+    /// Segments that the hosts sent.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.checkers[0].segments().len()
+    }
+
+    /// Initial number of the end that a worker's segments between `ports` belong to now.
+    #[must_use]
+    pub fn iss(&self, host: usize, queue: u16, ports: Ports) -> Option<u32> {
+        self.current.get(&(host, queue, ports)).map(|&end| self.ends[end].iss)
+    }
+
+    /// A SYN without ACK says nothing to an end that is known; its clock may be echoed by whoever answers it.
+    fn syn_arrived(&mut self, end: usize, clock: Option<u32>) {
+        let (host, ports) = (self.ends[end].host, self.ends[end].ports);
+        for other in self.ends.iter_mut().filter(|other| other.host != host && other.ports == ports) {
+            other.heard_clock = later(other.heard_clock, clock);
+        }
+    }
+
+    fn syn_sent(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) {
+        let known = self.current.get(&(host, queue, ports));
+        if known.is_some_and(|&end| self.ends[end].iss == segment.seq) {
+            return;
+        }
+        self.ends.push(End {
+            host,
+            ports,
+            talk: self.talks.get(&ports).copied(),
+            iss: segment.seq,
+            peer: None,
+            next: 0,
+            fin: None,
+            arrived: Ranges::default(),
+            acked: 0,
+            known_acked: 0,
+            edge: 0,
+            acknowledges: None,
+            scale: segment.window_scale,
+            sack: segment.sack_permitted,
+            timestamps: segment.timestamps.is_some(),
+            mss: segment.mss.unwrap_or(if segment.source.is_ipv4() { 536 } else { 1220 }),
+            ecn: segment.flags.ece,
+            clock: None,
+            // Clocks that arrived before this end existed may be echoed by it.
+            heard_clock: self.latest_clock(1 - host, ports),
+            first_flight: 0,
+            answered: false,
+        });
+        self.current.insert((host, queue, ports), self.ends.len() - 1);
+    }
+
+    fn latest_clock(&self, host: usize, ports: Ports) -> Option<u32> {
+        self.ends.iter().rev().find(|end| end.host == host && end.ports == ports).and_then(|end| end.clock)
+    }
+
+    fn judge(&mut self, end: usize, segment: &Segment, payload: &[u8]) {
+        if segment.flags.ack {
+            self.judge_ack(end, segment);
+        }
+        self.judge_options(end, segment);
+        self.judge_numbers(end, segment, payload);
+    }
+
+    /// What is acknowledged has arrived, and never less than before.
+    fn judge_ack(&mut self, end: usize, segment: &Segment) {
+        if self.ends[end].peer.is_none() {
+            self.ends[end].peer = self.acknowledged_end(end, segment);
+        }
+        let Some(peer) = self.ends[end].peer else {
+            panic!("acknowledges {}, which is nobody's number", segment.ack);
+        };
+        let ack = relative(segment.ack, self.ends[peer].iss);
+        let arrived = self.ends[peer].arrived.contiguous();
+        assert!(ack <= arrived, "acknowledges {ack} of the peer's octets when {arrived} have arrived");
+        let before = self.ends[end].acknowledges.replace(ack);
+        assert!(before.is_none_or(|before| before <= ack), "acknowledges {ack} after {before:?}");
+        self.judge_reports(end, peer, ack, segment);
+    }
+
+    /// The end whose numbers a first ACK is about: the youngest of the other host whose octets up to there arrived.
+    fn acknowledged_end(&self, end: usize, segment: &Segment) -> Option<usize> {
+        let (host, ports) = (self.ends[end].host, self.ends[end].ports);
+        let fits = |other: &End| {
+            let ack = relative(segment.ack, other.iss);
+            other.host != host && other.ports == ports && 0 < ack && ack <= other.arrived.contiguous()
+        };
+        self.ends.iter().rposition(fits)
+    }
+
+    /// SACK blocks tell of what arrived, beyond the ACK except for a report of something that came twice.
+    fn judge_reports(&self, end: usize, peer: usize, ack: i64, segment: &Segment) {
+        let (end, peer) = (&self.ends[end], &self.ends[peer]);
+        if segment.sacks.is_empty() {
+            return;
+        }
+        assert!(end.sack && peer.sack, "reports by SACK, which was not agreed on");
+        let blocks: Vec<(i64, i64)> =
+            segment.sacks.iter().map(|&(from, to)| (relative(from, peer.iss), relative(to, peer.iss))).collect();
+        for (index, &(from, to)) in blocks.iter().enumerate() {
+            assert!(from < to && peer.arrived.holds(from, to), "reports {from}..{to}, which has not arrived");
+            let twice = index == 0 && (to <= ack || blocks.get(1).is_some_and(|next| next.0 <= from && to <= next.1));
+            assert!(twice || from > ack, "reports {from}..{to} although it acknowledges {ack}");
+        }
+    }
+
+    fn judge_options(&mut self, end: usize, segment: &Segment) {
+        let agreed = self.ends[end].peer.map(|peer| self.ends[peer].timestamps && self.ends[end].timestamps);
+        let heard = self.ends[end].heard_clock;
+        let end = &mut self.ends[end];
+        if let (Some(agreed), false) = (agreed, segment.flags.syn) {
+            assert_eq!(segment.timestamps.is_some(), agreed, "timestamps are as agreed (RFC 7323 section 3.2)");
+        }
+        let Some((clock, echo)) = segment.timestamps else { return };
+        let back = end.clock.is_some_and(|before| (clock.wrapping_sub(before) as i32) < 0);
+        assert!(!back, "the clock goes back from {:?} to {clock}", end.clock);
+        end.clock = Some(clock);
+        if segment.flags.ack {
+            let heard = heard.expect("an echo of something");
+            assert!((echo.wrapping_sub(heard) as i32) <= 0, "echoes {echo}, and {heard} was the last to arrive");
+        }
+    }
+
+    /// Numbers, windows and the stream itself.
+    fn judge_numbers(&mut self, end: usize, segment: &Segment, payload: &[u8]) {
+        let peer = self.ends[end].peer.map(|peer| (self.ends[peer].mss, self.ends[peer].ecn));
+        let end = &mut self.ends[end];
+        let start = relative(segment.seq, end.iss);
+        let after = start + i64::from(segment.sequence_length());
+        let text = start + i64::from(segment.flags.syn);
+        let text_end = text + payload.len() as i64;
+        assert!(start <= end.next, "sends {start}..{after} after {}: a hole", end.next);
+        if let Some(fin) = end.fin {
+            assert!(after <= fin + 1, "sends {start}..{after} although its FIN was {fin}");
+        }
+        if segment.flags.fin {
+            assert!(end.fin.is_none_or(|fin| fin == text_end), "a FIN at {text_end} after one at {:?}", end.fin);
+            end.fin = Some(text_end);
+        }
+        if !payload.is_empty() {
+            let talk = end.talk.expect("octets of a talk");
+            assert!(payload == stream(end.host, talk, (text - 1) as usize, payload.len()), "sends what was not said");
+        }
+        if let Some((mss, ecn)) = peer {
+            let size = payload.len() + segment.option_length;
+            assert!(payload.is_empty() || size <= mss.into(), "{size} bytes with options for an MSS of {mss}");
+            assert!(segment.ecn == 0 || (ecn && end.ecn), "marks may be set although they were not agreed on");
+        }
+        let again = after > start && after <= end.known_acked && !segment.flags.syn;
+        assert!(!again, "sends {start}..{after} again, acknowledged up to {}", end.known_acked);
+        assert!(segment.ecn == 0 || start >= end.next, "what is sent again may be marked");
+        end.judge_window(start, after, segment.flags.syn, payload.len());
+        end.next = end.next.max(after);
+    }
+
+    /// By how much the window field of what `end` sends is shifted.
+    fn shift(&self, end: usize, segment: &Segment) -> u8 {
+        let end = &self.ends[end];
+        let peer = end.peer.map(|peer| &self.ends[peer]);
+        match (segment.flags.syn, end.scale, peer.and_then(|peer| peer.scale)) {
+            (false, Some(shift), Some(_)) => shift,
+            _ => 0,
+        }
+    }
+}
+
+impl End {
+    /// Nothing is sent beyond the right edge but the one octet of a probe; and before the first ACK no more than the
+    /// initial window (RFC 6928).
+    fn judge_window(&mut self, start: i64, after: i64, syn: bool, length: usize) {
+        if syn {
+            return;
+        }
+        let probe = after - start == 1 && start <= self.edge;
+        assert!(after <= self.edge || probe || after == start, "sends {start}..{after} beyond the edge {}", self.edge);
+        if !self.answered && after > self.next && length > 0 {
+            self.first_flight += length as i64;
+            // A tail loss probe may carry one segment more (RFC 8985 section 7.3).
+            assert!(self.first_flight <= 14_600 + 1460, "{} octets before the first ACK", self.first_flight);
+        }
+    }
+}
+
+fn ports(host: usize, segment: &Segment) -> Ports {
+    let (ours, theirs) = (segment.source.port(), segment.destination.port());
+    if host == 0 { (ours, theirs) } else { (theirs, ours) }
+}
+
+fn relative(number: u32, iss: u32) -> i64 {
+    i64::from(number.wrapping_sub(iss) as i32)
+}
+
+/// The later of two clock values.
+fn later(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+    match (one, other) {
+        (Some(one), Some(other)) if (other.wrapping_sub(one) as i32) < 0 => Some(one),
+        (one, None) => one,
+        (_, other) => other,
+    }
+}
