@@ -47,8 +47,6 @@ pub(crate) enum DropReason {
     NoMemory,
     /// Too many gaps in received data.
     TooManyGaps,
-    /// Beyond the receive buffer: the window was rounded up as far as it may be, and more.
-    ReceiveBufferFull,
     /// Not answered: the connection has answered just before.
     AckRate,
     /// Not answered: all connections together sent as many challenge ACKs this second as they may.
@@ -93,7 +91,6 @@ names! {
     Challenged => "challenged",
     NoMemory => "no_memory",
     TooManyGaps => "too_many_gaps",
-    ReceiveBufferFull => "receive_buffer_full",
     AckRate => "ack_rate",
     ChallengeRate => "challenge_rate",
     ReplyQueueFull => "reply_queue_full",
@@ -104,7 +101,7 @@ impl From<NoRoom> for DropReason {
         match why {
             NoRoom::Memory => DropReason::NoMemory,
             NoRoom::Gaps => DropReason::TooManyGaps,
-            NoRoom::Buffer => DropReason::ReceiveBufferFull,
+            NoRoom::Buffer => DropReason::OutOfWindow,
         }
     }
 }
