@@ -99,6 +99,18 @@ fn with_a_full_syn_queue_a_syn_is_dropped_in_silence_until_there_is_room() {
 }
 
 #[test]
+fn a_syn_makes_one_half_open_connection_however_often_it_is_repeated() {
+    let mut t = Trace::listen(TcpConfig { syn_backlog: 2, ..plain() });
+    t.half_open(1);
+    for _ in 0..5 {
+        t.peer_more(&Seg::parse("S 0:0 <mss 1460>"));
+    }
+    assert_eq!(t.sent(), [(1, "SA".to_owned())]);
+    assert_eq!((t.queues(), t.stack.count(State::SYN_RCVD)), ((1, 0, 0), 1));
+    t.half_open(2);
+}
+
+#[test]
 fn a_reset_or_the_last_repeat_makes_room_in_the_syn_queue() {
     let mut t = Trace::listen(TcpConfig { syn_backlog: 1, synack_retries: 0, ..plain() });
     t.half_open(1);
