@@ -125,6 +125,8 @@ fn challenges_of_all_connections_together_are_limited_and_nobody_can_count_on_ho
     }
     assert!(seconds.iter().all(|count| (500..=1500).contains(count)), "{seconds:?}");
     assert!(seconds.iter().any(|count| *count != seconds[0]), "drawn anew each second: {seconds:?}");
+    let refused = crowd.stack.drops().iter().find(|(reason, _)| *reason == "challenge_rate").unwrap().1;
+    assert_eq!(refused as usize, 8 * 2000 - seconds.iter().sum::<usize>());
     assert_eq!(crowd.stack.count(State::ESTABLISHED), 2000);
 }
 

@@ -99,6 +99,18 @@ fn with_a_full_syn_queue_a_syn_is_dropped_in_silence_until_there_is_room() {
 }
 
 #[test]
+fn a_syn_makes_one_half_open_connection_however_often_it_is_repeated() {
+    let mut t = Trace::listen(TcpConfig { syn_backlog: 2, ..plain() });
+    t.half_open(1);
+    for _ in 0..5 {
+        t.peer_more(&Seg::parse("S 0:0 <mss 1460>"));
+    }
+    assert_eq!(t.sent(), [(1, "SA".to_owned())]);
+    assert_eq!((t.queues(), t.stack.count(State::SYN_RCVD)), ((1, 0, 0), 1));
+    t.half_open(2);
+}
+
+#[test]
 fn a_reset_or_the_last_repeat_makes_room_in_the_syn_queue() {
     let mut t = Trace::listen(TcpConfig { syn_backlog: 1, synack_retries: 0, ..plain() });
     t.half_open(1);
@@ -325,6 +337,37 @@ fn an_active_open_takes_only_ports_of_its_own_stack_and_fails_when_they_are_used
 }
 
 #[test]
+fn answers_that_nobody_sends_are_kept_up_to_a_number() {
+    let mut t = Trace::listen(plain());
+    for _ in 0..300 {
+        t.peer_more(&Seg::parse(". 5:5 ack 77"));
+    }
+    assert_eq!((t.sent().len(), t.drops("reply_queue_full"), t.drops("rate_limited")), (256, 44, 0));
+}
+
+#[test]
+fn a_connection_answers_nonsense_twice_a_second() {
+    let mut t = Trace::established(plain());
+    for second in [0, 500] {
+        t.quiet_until(second);
+        t.peer(". 100000:100000 ack 1");
+        t.stack(". 1:1 ack 1");
+        t.peer(". 100000:100000 ack 1");
+        t.quiet();
+    }
+    assert_eq!(t.drops("ack_rate"), 2);
+}
+
+#[test]
+fn duplicate_acks_that_nobody_sends_are_owed_up_to_a_number() {
+    let mut t = Trace::established(plain());
+    for n in 0..100 {
+        t.peer_more(&Seg::parse(&format!(". {}:{} ack 1", 11 + 10 * n, 21 + 10 * n)));
+    }
+    assert_eq!(t.sent().len(), 64);
+}
+
+#[test]
 fn so_many_resets_and_no_more_are_sent_to_strangers_in_a_second() {
     let mut t = Trace::listen_with(StackConfig { rst_rate: 3, ..StackConfig::default() }, plain());
     for second in [0, 1000] {
@@ -380,6 +423,7 @@ fn a_writer_without_memory_is_told_once_there_is_some() {
     let mut t = with_little_memory(plain());
     // The last quarter is kept for what arrives.
     assert_eq!(t.connection().send(&stream(1, 20_000)), 12 << 10);
+    assert_eq!(t.stack.waits(), [("send_buffer", 0), ("memory", 1)]);
     for n in 0..8 {
         t.stack(&format!(". {}:{} ack 1", 1 + 1460 * n, 1461 + 1460 * n));
     }
@@ -389,6 +433,19 @@ fn a_writer_without_memory_is_told_once_there_is_some() {
     assert_eq!(t.events.pop_front(), Some(Event::Writable(t.id.unwrap())));
     assert_eq!(t.connection().send(&stream(12_289, 5000)), 4096);
     t.stack(". 11681:13141 ack 1");
+}
+
+#[test]
+fn a_full_send_buffer_cuts_writes_short() {
+    let mut t = Trace::established(TcpConfig { send_buffer: 5000, ..plain() });
+    assert_eq!(t.connection().send(&stream(1, 6000)), 5000);
+    assert_eq!(t.connection().send(&stream(5001, 1000)), 0);
+    assert_eq!(t.stack.waits(), [("send_buffer", 2), ("memory", 0)]);
+    for n in 0..3 {
+        t.stack(&format!(". {}:{} ack 1", 1 + 1460 * n, 1461 + 1460 * n));
+    }
+    t.peer(". 1:1 ack 4381");
+    assert_eq!(t.events.pop_back(), Some(Event::Writable(t.id.unwrap())));
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Stats {
     pub rings: Vec<RingStatistics>,
     /// SYN cookies.
     pub cookies: Cookies,
+    /// How often clients of the control socket had to wait, because as many as may be were being served.
+    pub clients_waited: u64,
     /// Connections by state.
     pub connections: BTreeMap<&'static str, usize>,
     /// Bytes in send and receive buffers, with their bookkeeping.
@@ -94,6 +96,7 @@ impl Stats {
             classes: program.classes().collect(),
             rings: Vec::new(),
             cookies: Cookies::default(),
+            clients_waited: 0,
             connections: BTreeMap::new(),
             buffer_bytes: 0,
             buffer_bytes_freed: 0,
@@ -105,12 +108,6 @@ impl Stats {
     /// The listeners as the map LISTENERS has them.
     pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
         (0..).zip(&self.listeners).map(|(index, listener)| (listener.address, listener.map_value(index)))
-    }
-
-    /// How often something was dropped for `reason`; a reason that does not exist never struck.
-    #[must_use]
-    pub fn drop_count(&self, reason: &str) -> u64 {
-        self.drops.get(reason).copied().unwrap_or(0)
     }
 
     fn add(&mut self, worker: &Report) {

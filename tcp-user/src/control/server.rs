@@ -12,7 +12,7 @@ use super::protocol::MAX_REQUEST;
 use super::{Answer, ControlSocket, LineReader, Request, Row, read_line, write_answer};
 
 /// Most clients at a time; more wait in the socket's backlog.
-const MAX_CLIENTS: usize = 64;
+pub const MAX_CLIENTS: usize = 64;
 /// How long a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,6 +31,8 @@ pub trait Daemon {
         remote: std::net::SocketAddr,
         client: std::os::unix::net::UnixStream,
     ) -> impl Future<Output = Result<(), Refused>>;
+    /// There are [`MAX_CLIENTS`]: further ones wait.
+    fn clients_wait(&self);
 }
 
 /// How far a sweep over the connections of all workers has come.
@@ -55,7 +57,8 @@ pub struct Refused {
 pub async fn serve(socket: &ControlSocket, daemon: Rc<impl Daemon + 'static>) -> io::Result<()> {
     let mut clients = JoinSet::new();
     loop {
-        while clients.len() >= MAX_CLIENTS {
+        if clients.len() >= MAX_CLIENTS {
+            daemon.clients_wait();
             clients.join_next().await;
         }
         tokio::select! {

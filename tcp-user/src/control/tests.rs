@@ -1,5 +1,6 @@
 //! Client and server of the control socket over a real one, with a daemon that answers from memory.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::client::{Client, ClientError};
-use super::server::{Cursor, Daemon, Refused};
+use super::server::{self, Cursor, Daemon, Refused};
 use super::*;
 
 /// Connections of the daemon in memory, over two workers.
@@ -30,7 +31,16 @@ fn row(local: String, state: &str) -> Row {
     row
 }
 
+thread_local! {
+    /// How often clients had to wait.
+    static WAITED: Cell<u64> = const { Cell::new(0) };
+}
+
 impl Daemon for InMemory {
+    fn clients_wait(&self) {
+        WAITED.set(WAITED.get() + 1);
+    }
+
     async fn listeners(&self) -> Result<Vec<Row>, String> {
         Ok(vec![row("10.0.0.2:7".to_owned(), "LISTEN")])
     }
@@ -120,6 +130,26 @@ fn what_is_no_request_is_answered_with_an_error() {
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("{\"error\":\"bad request: "), "{answer}");
         }
+    });
+}
+
+#[test]
+fn a_client_too_many_waits_until_another_is_done() {
+    with_server("clients", async |path| {
+        let mut idle = Vec::new();
+        for _ in 0..server::MAX_CLIENTS {
+            idle.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let one_more = spawn_local(async move { rows(&path, None).await });
+        while WAITED.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!one_more.is_finished());
+        idle.pop();
+        assert!(!one_more.await.unwrap().unwrap().is_empty());
     });
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Context {
     pub network: Network,
     pub interface: Interface,
     pub tcp: Arc<TcpConfig>,
+    /// How often control clients had to wait for others.
+    pub clients_waited: Cell<u64>,
     /// Active opens so far.
     pub opens: Cell<usize>,
 }
@@ -34,7 +36,8 @@ impl Context {
     pub(super) async fn gather(&self) -> Result<Stats, DaemonError> {
         let reports = try_join_all(self.workers.iter().map(|worker| worker.ask(Command::Report))).await?;
         let counters = self.program.borrow().counters()?;
-        Ok(Stats::gather(&self.interface.name, &counters, &reports))
+        let clients_waited = self.clients_waited.get();
+        Ok(Stats { clients_waited, ..Stats::gather(&self.interface.name, &counters, &reports) })
     }
 
     /// All workers; each time another one comes first.
@@ -50,6 +53,10 @@ impl Context {
 }
 
 impl Daemon for Context {
+    fn clients_wait(&self) {
+        self.clients_waited.set(self.clients_waited.get() + 1);
+    }
+
     async fn listeners(&self) -> Result<Vec<Row>, String> {
         // Every worker has all listeners, so the first one's are all there are.
         let Some(worker) = self.workers.first() else { return Ok(Vec::new()) };

@@ -11,103 +11,112 @@ use crate::stats::{ListenerStats, Stats};
 /// Quiet after a line, for each limit and listener.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// A limit of the daemon as a whole.
+/// A limit that is told of when its counter moves.
 struct Limit {
-    /// Its counter.
-    count: fn(&Stats) -> u64,
+    /// Its counter, as `xtcp stats` names it: of the daemon, or of each listener.
+    counter: &'static str,
     /// What was counted.
     what: &'static str,
     /// What to do about it.
     remedy: &'static str,
 }
 
-/// A limit of each listener.
-struct ListenerLimit {
-    count: fn(&ListenerStats) -> u64,
-    what: &'static str,
-    remedy: &'static str,
-}
-
 const LIMITS: &[Limit] = &[
     Limit {
-        count: |stats| stats.drop_count("too_many_connections"),
+        counter: "drops.too_many_connections",
         what: "opens refused: a worker has max_connections",
         remedy: "raise max_connections",
     },
     Limit {
-        count: |stats| stats.drop_count("table_full"),
+        counter: "drops.table_full",
         what: "opens refused: all workers together have max_connections",
         remedy: "raise max_connections",
     },
     Limit {
-        count: |stats| stats.drop_count("time_wait_evicted"),
+        counter: "drops.time_wait_evicted",
         what: "connections in TIME_WAIT ended early to make room for others",
         remedy: "raise max_connections, or lower msl",
     },
     Limit {
-        count: |stats| stats.drop_count("too_many_orphans"),
+        counter: "drops.too_many_orphans",
         what: "closed connections reset before their peers had finished",
         remedy: "raise max_orphans, or lower orphan_retries or fin_wait2_timeout",
     },
     Limit {
-        count: |stats| stats.drop_count("no_memory"),
+        counter: "drops.no_memory",
         what: "segments dropped: no memory for their data",
         remedy: "raise max_buffer_memory",
     },
+    Limit { counter: "waits.memory", what: "writes cut short: no memory for them", remedy: "raise max_buffer_memory" },
     Limit {
-        count: |stats| stats.waits.get("memory").copied().unwrap_or(0),
-        what: "writes cut short: no memory for them",
-        remedy: "raise max_buffer_memory",
-    },
-    Limit {
-        count: |stats| stats.drop_count("receive_buffer_full"),
-        what: "segments dropped: beyond the receive buffer",
-        remedy: "raise recv_buffer",
-    },
-    Limit {
-        count: |stats| stats.drop_count("too_many_gaps"),
+        counter: "drops.too_many_gaps",
         what: "segments dropped: too many gaps in their connection's data",
         remedy: "the path loses much, or a peer attacks",
     },
     Limit {
-        count: |stats| stats.drop_count("ack_rate"),
-        what: "segments not answered: their connection had just sent an ACK of this kind",
-        remedy: "a peer repeats nonsense, or somebody attacks",
-    },
-    Limit {
-        count: |stats| stats.drop_count("challenge_rate"),
-        what: "segments not answered: too many challenge ACKs",
-        remedy: "somebody attacks many connections",
-    },
-    Limit {
-        count: |stats| stats.drop_count("reply_queue_full"),
-        what: "segments without a connection not answered: too many answers wait to be sent",
-        remedy: "the worker can't keep up with them",
-    },
-    Limit {
-        count: |stats| stats.drop_count("rate_limited"),
+        counter: "drops.rate_limited",
         what: "segments without a connection not answered",
         remedy: "raise rst_rate, or set no_connection = \"drop\"",
     },
     Limit {
-        count: |stats| stats.rings.iter().map(|ring| ring.handover.handover_full).sum(),
+        counter: "drops.reply_queue_full",
+        what: "segments without a connection not answered: too many answers wait to be sent",
+        remedy: "the worker can't keep up with them",
+    },
+    Limit {
+        counter: "drops.ack_rate",
+        what: "segments not answered: their connection had just sent an ACK of this kind",
+        remedy: "a peer repeats nonsense, or somebody attacks",
+    },
+    Limit {
+        counter: "drops.challenge_rate",
+        what: "segments not answered: too many challenge ACKs",
+        remedy: "somebody attacks many connections",
+    },
+    Limit {
+        counter: "rings.handover_full",
         what: "segments dropped: too many for a worker arrived on other queues",
         remedy: "spread flows over queues, or use fewer",
     },
+    Limit {
+        counter: "clients_waited",
+        what: "times that clients of the control socket had to wait for others",
+        remedy: "use fewer at a time",
+    },
 ];
 
-const LISTENER_LIMITS: &[ListenerLimit] = &[
-    ListenerLimit {
-        count: |listener| listener.syn_overflows,
+const LISTENER_LIMITS: &[Limit] = &[
+    Limit {
+        counter: "listeners.syn_overflows",
         what: "SYNs dropped: the SYN queue is full",
         remedy: "raise syn_backlog, or lower synack_retries",
     },
-    ListenerLimit {
-        count: |listener| listener.accept_overflows,
+    Limit {
+        counter: "listeners.accept_overflows",
         what: "last ACKs of handshakes dropped: the accept queue is full",
         remedy: "raise backlog",
     },
 ];
+
+/// The counter of a limit of the daemon; `None`: there is none of that name.
+fn count(stats: &Stats, counter: &str) -> Option<u64> {
+    match counter.split_once('.') {
+        Some(("drops", reason)) => stats.drops.get(reason).copied(),
+        Some(("waits", cause)) => stats.waits.get(cause).copied(),
+        Some(("rings", "handover_full")) => Some(stats.rings.iter().map(|ring| ring.handover.handover_full).sum()),
+        None if counter == "clients_waited" => Some(stats.clients_waited),
+        _ => None,
+    }
+}
+
+/// The counter of a limit of a listener.
+fn count_of_listener(listener: &ListenerStats, counter: &str) -> Option<u64> {
+    match counter {
+        "listeners.syn_overflows" => Some(listener.syn_overflows),
+        "listeners.accept_overflows" => Some(listener.accept_overflows),
+        _ => None,
+    }
+}
 
 /// What was logged.
 #[derive(Debug, Default)]
@@ -128,27 +137,31 @@ impl LimitLog {
     /// The lines that are due at `now`.
     pub(super) fn look(&mut self, stats: &Stats, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
-        for &Limit { count, what, remedy } in LIMITS {
-            let times = self.hits(what, None, count(stats), now);
+        for Limit { counter, what, remedy } in LIMITS {
+            let times = self.hits(counter, None, count(stats, counter), now);
             lines.extend(times.map(|times| format!("limit hit: {times} {what}; {remedy}")));
         }
         for listener in &stats.listeners {
-            for &ListenerLimit { count, what, remedy } in LISTENER_LIMITS {
-                let times = self.hits(what, Some(listener.address), count(listener), now);
-                let line = |times| format!("limit hit: listener {}: {times} {what}; {remedy}", listener.address);
-                lines.extend(times.map(line));
+            let address = listener.address;
+            for Limit { counter, what, remedy } in LISTENER_LIMITS {
+                let times = self.hits(counter, Some(address), count_of_listener(listener, counter), now);
+                lines.extend(times.map(|times| format!("limit hit: listener {address}: {times} {what}; {remedy}")));
             }
         }
         lines
     }
 
-    /// How often a limit was hit since its last line, if a line is due.
-    fn hits(&mut self, what: &'static str, listener: Option<SocketAddr>, count: u64, now: Instant) -> Option<u64> {
-        let told = self.told.entry((what, listener)).or_default();
+    /// How often a limit was hit since its last line, if a line is due. A counter that is not there has not moved.
+    fn hits(
+        &mut self,
+        counter: &'static str,
+        listener: Option<SocketAddr>,
+        count: Option<u64>,
+        now: Instant,
+    ) -> Option<u64> {
+        let told = self.told.entry((counter, listener)).or_default();
         let quiet = told.at.is_some_and(|at| now.duration_since(at) < QUIET);
-        if quiet || count <= told.count {
-            return None;
-        }
+        let count = count.filter(|&count| count > told.count && !quiet)?;
         told.at = Some(now);
         Some(count - std::mem::replace(&mut told.count, count))
     }
@@ -157,8 +170,111 @@ impl LimitLog {
 #[cfg(test)]
 mod tests {
     use tcp_common::counters::Counters;
+    use tcp_proto::{Stack, StackConfig};
 
     use super::*;
+    use crate::worker::Report;
+
+    const TABLE: &str = include_str!("../../../docs/limits.md");
+
+    /// Where the table's tests are.
+    const TESTS: [(&str, &str); 9] = [
+        ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
+        ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
+        ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),
+        ("window", include_str!("../../../tcp-proto/tests/window.rs")),
+        ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
+        ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),
+        ("afxdp::handover", include_str!("../afxdp/handover.rs")),
+        ("control", include_str!("../control/tests.rs")),
+        ("config", include_str!("../config/tests.rs")),
+    ];
+
+    /// Where keys and constants are declared.
+    const DECLARATIONS: [&str; 8] = [
+        include_str!("../config/file.rs"),
+        include_str!("../config/mod.rs"),
+        include_str!("../control/server.rs"),
+        include_str!("../control/protocol.rs"),
+        include_str!("../afxdp/handover.rs"),
+        include_str!("../services/http.rs"),
+        include_str!("../../../tcp-proto/src/limits.rs"),
+        include_str!("../../../tcp-common/src/layout.rs"),
+    ];
+
+    /// Cells of the table's rows.
+    fn rows() -> Vec<Vec<&'static str>> {
+        let rows = TABLE.lines().filter(|line| line.starts_with("| **"));
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    }
+
+    /// The words of a cell that are between backticks.
+    fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+        cell.split('`').skip(1).step_by(2)
+    }
+
+    /// Figures of a worker that has done nothing: every counter is there.
+    fn idle() -> Stats {
+        let stack = Stack::new(StackConfig::default(), [0; 32], crate::worker::now());
+        let report = Report {
+            listeners: Vec::new(),
+            states: Vec::new(),
+            drops: stack.drops(),
+            waits: stack.waits(),
+            rings: None,
+            buffer_memory: 0,
+            buffers_freed: 0,
+        };
+        Stats::gather("veth0", &Counters::default(), &[report])
+    }
+
+    #[test]
+    fn every_row_of_the_table_names_a_key_or_a_constant_a_counter_and_a_test_that_exist() {
+        let listener = ListenerStats::new("10.0.0.1:7".parse().unwrap(), String::new());
+        let rows = rows();
+        assert!(rows.len() > 15, "{} rows", rows.len());
+        for row in rows {
+            let [limit, .., declared, _, _, counters, tests] = row[..] else { panic!("{row:?}") };
+            let declarations = quoted(declared).map(|name| [format!("pub {name}: "), format!("const {name}: ")]);
+            for names in declarations {
+                let exists = |text: &&str| names.iter().any(|name| text.contains(name.as_str()));
+                assert!(DECLARATIONS.iter().any(exists), "{limit}: {names:?} is not declared");
+            }
+            for counter in quoted(counters) {
+                let known = count(&idle(), counter).or_else(|| count_of_listener(&listener, counter));
+                assert!(known.is_some(), "{limit}: there is no counter {counter}");
+            }
+            assert!(quoted(tests).count() > 0, "{limit} names no test");
+            for test in quoted(tests) {
+                let (module, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{test}"));
+                let source = TESTS.iter().find(|(known, _)| *known == module);
+                let (_, source) = source.unwrap_or_else(|| panic!("{limit}: no module {module}"));
+                assert!(source.contains(&format!("fn {name}()")), "{limit}: {test} does not exist");
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_with_a_counter_is_logged_or_says_why_not() {
+        let logged = |name: &&str| LIMITS.iter().chain(LISTENER_LIMITS).any(|limit| limit.counter == *name);
+        for row in rows() {
+            let (effect, counters) = (row[row.len() - 3], row[row.len() - 2]);
+            let says = effect.contains("Not logged: ") || effect.contains("logs the first");
+            let told = quoted(counters).count() == 0 || quoted(counters).any(|name| logged(&name));
+            assert!(told != says, "{}", row[0]);
+        }
+    }
+
+    #[test]
+    fn every_limit_that_is_logged_has_a_counter_and_a_row() {
+        let idle = idle();
+        for Limit { counter, .. } in LIMITS {
+            assert!(count(&idle, counter).is_some(), "{counter}");
+        }
+        for Limit { counter, .. } in LIMITS.iter().chain(LISTENER_LIMITS) {
+            assert!(rows().iter().any(|row| quoted(row[row.len() - 2]).any(|name| name == *counter)), "{counter}");
+        }
+    }
 
     fn stats(drops: &[(&'static str, u64)]) -> Stats {
         let mut stats = Stats::gather("veth0", &Counters::default(), &[]);

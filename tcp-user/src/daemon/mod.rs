@@ -118,6 +118,7 @@ impl Running {
             network,
             interface,
             tcp: config.tcp.clone(),
+            clients_waited: Cell::new(0),
             opens: Cell::new(0),
         });
         Ok(Running { config, control, program, log, watch, served, workers, context, _ports: ports })

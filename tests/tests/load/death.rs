@@ -43,7 +43,8 @@ fn clients_killed_by_the_hundred_in_the_middle_of_a_transfer_leave_nothing() {
         client.kill();
         let peak = resident(&daemon);
         wait_for_nothing_left(&daemon);
-        let least = peak.min(start + (peak - start) / 10);
+        // Some is kept for the next connections.
+        let least = peak.min(start + (peak - start) / 4);
         let back = until_it("memory given back", || resident(&daemon), |now| *now <= least);
         println!("resident memory: {start} KiB at first, {peak} with {MANY} full send buffers, {back} after their end");
         assert!(peak > 2 * start, "there was nothing to give back");
