@@ -163,7 +163,7 @@ impl Stack {
                 }
             }
         }
-        while let Some(id) = self.changes.next_write() {
+        while let Some(id) = self.changes.next_write(now) {
             if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.state != State::CLOSED) {
                 let list = if entry.table.begin_write() { &mut *new } else { &mut *changed };
                 list.push((entry.connection.key, entry.connection.table_entry(queue)));
@@ -619,7 +619,9 @@ impl Stack {
             entry.counted = is;
             self.counts[was as usize] -= usize::from(was != State::CLOSED);
             self.counts[is as usize] += usize::from(is != State::CLOSED);
-            self.changes.write(id, &mut entry.table);
+            if is != State::CLOSED {
+                self.changes.write(id, &mut entry.table, now);
+            }
             self.note_listener(id, was);
         }
         self.note_line(id);
