@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tests::Lab;
 use tests::net::WireOptions;
+use tests::peer;
 use tests::wait::End;
 
 use crate::{CHARGEN, ECHO, SERVERS, alone};
@@ -33,9 +34,9 @@ fn talk(connection: &TcpStream, end: &End) -> Vec<u64> {
 
 /// Reads until `BULK` bytes have come.
 fn pull(connection: &TcpStream, moved: &AtomicU64) {
-    let (mut connection, mut buffer) = (connection, vec![0; 1 << 18]);
+    let mut buffer = vec![0; 1 << 18];
     while moved.load(Ordering::Relaxed) < BULK {
-        let length = connection.read(&mut buffer).expect("more of the stream");
+        let length = peer::read(connection, &mut buffer).expect("more of the stream");
         assert!(length > 0, "chargen never ends");
         moved.fetch_add(length as u64, Ordering::Relaxed);
     }

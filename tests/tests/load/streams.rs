@@ -28,7 +28,7 @@ fn send_and_compare(connection: &TcpStream, stream: &Stream, pieces: usize) {
             connection.read_exact(&mut piece).unwrap_or_else(|error| panic!("piece {n} of {pieces}: {error}"));
             assert!(piece == stream.piece(n), "piece {n} of {pieces} differs");
         }
-        assert_eq!(connection.read(&mut piece).expect("the end"), 0, "more came than was sent");
+        assert_eq!(peer::read(connection, &mut piece).expect("the end"), 0, "more came than was sent");
         sender.join().expect("everything is sent");
     });
 }
