@@ -110,7 +110,8 @@ impl Apps {
 
     /// Lets everybody of worker `queue` act whose rest ends now; whether anybody did.
     pub fn wake(&mut self, stack: &mut Stack, now: Instant, queue: u16) -> bool {
-        let rested: Vec<_> = self.sides.iter_mut().filter(|side| side.queue == queue).filter_map(|s| s.rested(now)).collect();
+        let rested: Vec<_> =
+            self.sides.iter_mut().filter(|side| side.queue == queue).filter_map(|s| s.rested(now)).collect();
         rested.iter().for_each(|&id| self.act(stack, now, queue, id));
         let due: Vec<_> = self.incoming.extract_if(.., |(at, of, _)| *of == queue && *at <= now).collect();
         due.iter().for_each(|&(.., listener)| self.accept(stack, now, queue, listener));
@@ -218,6 +219,13 @@ impl Side {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.said == self.script.says && self.heard == self.hears
+    }
+
+    /// It will never open.
+    pub fn forgo(&mut self) {
+        if self.stage == Stage::Before {
+            self.stage = Stage::Over;
+        }
     }
 
     /// Its connection, if a rest of it ends now.

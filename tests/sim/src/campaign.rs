@@ -68,7 +68,10 @@ pub fn run_seed(seed: u64) -> Result<Outcome, Failure> {
         let what = text.unwrap_or("a panic without a message");
         let plan = Plan::random(seed);
         let trace = trace::last(SHOWN);
-        Failure { seed, report: format!("seed {seed}: {what}\nat {place}\n\n{plan:#?}\n\nthe last {SHOWN} lines:\n{trace}") }
+        Failure {
+            seed,
+            report: format!("seed {seed}: {what}\nat {place}\n\n{plan:#?}\n\nthe last {SHOWN} lines:\n{trace}"),
+        }
     })
 }
 

@@ -6,9 +6,26 @@ use crate::chance::Chance;
 
 /// Names of the faults, as the coverage table shows them.
 pub const NAMES: [&str; 20] = [
-    "loss", "burst loss", "jitter", "reordering", "displacement", "duplication", "corruption", "mark", "queueing",
-    "overflow", "blackout", "one-way blackout", "delay spike", "MTU change", "ICMP too big", "silent MTU",
-    "queue migration", "handover", "reneging", "forgotten flow",
+    "loss",
+    "burst loss",
+    "jitter",
+    "reordering",
+    "displacement",
+    "duplication",
+    "corruption",
+    "mark",
+    "queueing",
+    "overflow",
+    "blackout",
+    "one-way blackout",
+    "delay spike",
+    "MTU change",
+    "ICMP too big",
+    "silent MTU",
+    "queue migration",
+    "handover",
+    "reneging",
+    "forgotten flow",
 ];
 
 /// How the path mistreats frames, and how slow the hosts are.
@@ -108,7 +125,7 @@ impl Faults {
         let ideal = chance.once_in(6);
         let mut first = if ideal { Way::ideal(chance) } else { Way::random(chance) };
         // Who never gives up would never end.
-        first.forgetting = if impatient && chance.once_in(3) { 2000 } else { 0 };
+        first.forgetting = if impatient && chance.once_in(2) { 2500 } else { 0 };
         let second = if chance.once_in(3) && !ideal { Way::random(chance) } else { first.clone() };
         let episodes = if chance.once_in(2) { 0 } else { chance.between(1, 4) };
         let mut episodes: Vec<_> = (0..episodes).map(|_| Episode::random(chance, frames, ipv6)).collect();
@@ -185,9 +202,9 @@ impl Way {
     /// Longest time that a frame takes if nothing is lost, with a full queue.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        let queueing = self.rate.map_or(Duration::ZERO, |(rate, queue)| {
-            Duration::from_secs_f64((queue + 2 * 1600) as f64 / rate as f64)
-        });
+        let queueing = self
+            .rate
+            .map_or(Duration::ZERO, |(rate, queue)| Duration::from_secs_f64((queue + 2 * 1600) as f64 / rate as f64));
         self.delay + self.jitter + queueing
     }
 }

@@ -8,8 +8,8 @@ use tcp_common::decide::{self, Steer, Verdict};
 use tcp_common::layout::Handover;
 use tcp_common::packet;
 use tcp_proto::{
-    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, Stack, StackConfig, State,
-    TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, Stack, StackConfig,
+    State, TcpConfig, turn,
 };
 
 use crate::app::{Apps, Stage};
@@ -408,7 +408,9 @@ impl Device for Port<'_> {
         (self.busy, self.committed) = (true, true);
         let seen = self.now + self.commit;
         for (key, value) in new {
-            trace::say(self.now, || format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote()));
+            trace::say(self.now, || {
+                format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
+            });
             if !self.nic.maps.insert(seen, *key, *value) {
                 failed(*key);
             }
@@ -436,7 +438,9 @@ impl Device for Port<'_> {
     fn remove(&mut self, keys: &[ConnectionKey]) {
         (self.busy, self.removed) = (true, true);
         for key in keys {
-            trace::say(self.now, || format!("host {}.{}: removes {} {}", self.nic.host, self.queue, key.local(), key.remote()));
+            trace::say(self.now, || {
+                format!("host {}.{}: removes {} {}", self.nic.host, self.queue, key.local(), key.remote())
+            });
             self.nic.maps.remove(self.now + self.commit + self.removal, *key);
         }
     }

@@ -92,15 +92,14 @@ pub fn last(most: usize) -> String {
             _ => None,
         });
         let concerns = |segment: &Segment| {
-            ports.is_none_or(|(a, b)| {
-                [(a, b), (b, a)].contains(&(segment.source.port(), segment.destination.port()))
-            })
+            ports.is_none_or(|(a, b)| [(a, b), (b, a)].contains(&(segment.source.port(), segment.destination.port())))
         };
         let lines = trace.lines.iter().filter(|(_, line)| match line {
             Line::Frame(_, Some(segment), _) => concerns(segment),
             Line::Frame(_, None, _) | Line::Text(_) => true,
         });
-        let mut shown: Vec<String> = lines.rev().take(most).map(|(at, line)| line.show(at.since(trace.began))).collect();
+        let mut shown: Vec<String> =
+            lines.rev().take(most).map(|(at, line)| line.show(at.since(trace.began))).collect();
         shown.reverse();
         shown.join("\n")
     })
