@@ -223,7 +223,9 @@ impl Flow {
     fn sent_syn(&mut self, segment: &Segment) {
         if self.isn != Some(segment.seq) {
             let peer_scale = if segment.flags.ack { self.peer_scale } else { Offer::Unknown };
-            *self = Flow { isn: Some(segment.seq), peer_scale, ..Flow::default() };
+            // What the peer acknowledged before may still draw a RST.
+            let peer_acks = std::mem::take(&mut self.peer_acks);
+            *self = Flow { isn: Some(segment.seq), peer_scale, peer_acks, ..Flow::default() };
         }
         self.our_scale = Offer::of(segment);
     }
@@ -267,6 +269,10 @@ impl Flow {
             return None;
         }
         self.right_edge = Some(before);
+        // A window beyond 16 bits can't be said by a SYN, which may be repeated after it was offered.
+        if segment.flags.syn && segment.window == u16::MAX {
+            return None;
+        }
         let detail = format!("right window edge moved left by {} bytes, from {before} to {edge}", -i64::from(moved));
         Some((Rule::WindowNeverShrinks, detail))
     }

@@ -221,6 +221,13 @@ impl Side {
         self.said == self.script.says && self.heard == self.hears
     }
 
+    /// It will never open.
+    pub fn forgo(&mut self) {
+        if self.stage == Stage::Before {
+            self.stage = Stage::Over;
+        }
+    }
+
     /// Its connection, if a rest of it ends now.
     fn rested(&mut self, now: Instant) -> Option<ConnectionId> {
         let Stage::Open(id) = self.stage else { return None };

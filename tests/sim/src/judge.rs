@@ -22,7 +22,7 @@ type Name = (usize, usize, ConnectionKey);
 
 /// Judges stacks.
 pub struct Judge {
-    /// SND.NXT and what was in flight after the last turn.
+    /// SND.NXT after the last turn, and the most that was in flight since it fitted the congestion window.
     flights: HashMap<Name, (u32, u32)>,
     demands: Vec<Demand>,
     /// A round trip takes no longer when nothing is wrong.
@@ -56,7 +56,7 @@ impl Judge {
                 && host.tcp.syn_backlog > 1
                 && host.tcp.backlog > 1
         });
-        let forgets = faults.ways.iter().any(|way| way.forgetting > 0);
+        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || plan.deaf_after.is_some();
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
         Judge {
@@ -89,12 +89,14 @@ impl Judge {
         }
     }
 
-    /// What is in flight after something new was sent fits the congestion window, or became no more: during a recovery
+    /// What is in flight after something new was sent fits the congestion window, or is no more than before: during a recovery
     /// it comes down step by step (RFC 9937).
     fn judge_flight(&mut self, name: Name, row: &ConnectionInfo) {
-        let Some((next, in_flight)) = self.flights.insert(name, (row.snd_nxt, row.in_flight)) else { return };
+        let (next, high) = self.flights.get(&name).copied().unwrap_or((row.snd_nxt, 0));
+        let now_high = if row.in_flight <= row.cwnd { row.in_flight } else { high.max(row.in_flight) };
+        self.flights.insert(name, (row.snd_nxt, now_high));
         let sent_new = next != row.snd_nxt && row.state.is_synchronized();
-        let most = row.cwnd.max(in_flight) + FLIGHT_SLACK * u32::from(row.mss);
+        let most = row.cwnd.max(high) + FLIGHT_SLACK * u32::from(row.mss);
         assert!(!sent_new || row.in_flight <= most, "in flight beyond the congestion window: {row:?}");
     }
 
