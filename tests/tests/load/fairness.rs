@@ -46,7 +46,7 @@ fn all_talk(talkers: &[TcpStream], meanwhile: impl FnOnce()) -> Vec<Vec<u64>> {
 }
 
 /// Reads until `BULK` bytes have come.
-fn pull(mut connection: &TcpStream) {
+fn pull(connection: &TcpStream) {
     let (mut buffer, mut moved) = (vec![0; 1 << 18], 0);
     while moved < BULK {
         let length = peer::read(connection, &mut buffer).expect("more of the stream");
