@@ -70,6 +70,11 @@ impl Trace {
         self.peer_seg(&Seg { sacks, ..Seg::parse(&format!(". 1:1 ack {}", at(n))) });
     }
 
+    /// The peer acknowledges the first `count` bytes.
+    fn acks_bytes(&mut self, count: u32) {
+        self.peer(&format!(". 1:1 ack {}", 1 + count));
+    }
+
     fn congestion(&mut self) -> (u32, Option<u32>) {
         let info = self.connection().info();
         (info.cwnd / SIZE, info.ssthresh.map(|threshold| threshold / SIZE))
@@ -415,4 +420,18 @@ fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     t.quiet_until(300);
     t.acks(12, &[(0, 1)]);
     assert_eq!(t.congestion().1, None);
+}
+
+#[test]
+fn no_more_segments_are_under_way_than_are_remembered() {
+    let config = TcpConfig { nodelay: true, ..with_sack() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,sackOK>", 65_535);
+    let mut sent = 0;
+    for _ in 0..9_000 {
+        t.write(1);
+        sent += std::iter::from_fn(|| t.take()).count();
+    }
+    assert_eq!(sent, 8192);
+    t.acks_bytes(100);
+    assert!(std::iter::from_fn(|| t.take()).count() > 0);
 }
