@@ -28,6 +28,7 @@ pub struct Checker {
     /// How many segments are kept at least; twice as many at most.
     keep: usize,
     checked: usize,
+    addressees: HashSet<(Mac, SocketAddr)>,
     violations: Vec<Violation>,
 }
 
@@ -104,6 +105,7 @@ impl Checker {
             segments: Vec::new(),
             keep: usize::MAX / 2,
             checked: 0,
+            addressees: HashSet::new(),
             violations: Vec::new(),
         }
     }
@@ -120,9 +122,11 @@ impl Checker {
 
     /// Takes the next captured frame.
     pub fn frame(&mut self, at: Duration, frame: &[u8]) {
-        if let Some(segment) = Segment::parse(at, frame) {
-            self.segment(segment);
+        let Some(segment) = Segment::parse(at, frame) else { return };
+        if let Some(mac) = frame.first_chunk::<6>().filter(|_| self.is_ours(&segment)) {
+            self.addressees.insert((*mac, segment.destination));
         }
+        self.segment(segment);
     }
 
     /// Takes a frame that an attacker sends past the capture (no packet socket sees what AF_XDP sends): it may be
@@ -144,6 +148,12 @@ impl Checker {
     #[must_use]
     pub fn checked(&self) -> usize {
         self.checked
+    }
+
+    /// Everybody whom xtcp has sent a segment to, with the MAC address that it went to.
+    #[must_use]
+    pub fn addressees(&self) -> &HashSet<(Mac, SocketAddr)> {
+        &self.addressees
     }
 
     /// The rules broken so far.
@@ -405,6 +415,8 @@ mod tests {
         let checker = checker(&frames);
         assert!(checker.violations().is_empty(), "{:?}", checker.report());
         assert_eq!((checker.checked(), checker.segments().len()), (2, 4));
+        let peer = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), PEER_PORT);
+        assert_eq!(checker.addressees(), &HashSet::from([(PEER, peer)]));
     }
 
     #[test]
