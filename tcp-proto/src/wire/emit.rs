@@ -226,11 +226,11 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_a_peers_are_refused() {
-        let v4 = "0.0.0.0:1 255.255.255.255:1 224.0.0.1:1 240.0.0.1:1 127.0.0.1:1 10.0.0.2:1 10.0.0.9:0".split(' ');
-        let v6 = "[::]:1 [::1]:1 [ff02::1]:1 [fd00::2]:1 [fd00::9]:0".split(' ');
+        let v4 = ["0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "127.0.0.1:1", "10.0.0.2:1", "10.0.0.9:0"];
+        let v6 = ["[::]:1", "[::1]:1", "[ff02::1]:1", "[fd00::2]:1", "[fd00::9]:0"];
         let v4 = v4.map(|remote| (remote, "10.0.0.2:80"));
         let v6 = v6.map(|remote| (remote, "[fd00::2]:80"));
-        for (remote, local) in v4.chain(v6) {
+        for (remote, local) in v4.into_iter().chain(v6) {
             let out = outgoing(remote, local, None);
             let mut frame = [0u8; 200];
             let end = emit(&out, [4; 6], &mut frame, 0, |_| {});

@@ -167,10 +167,10 @@ fn may_be_peer(source: IpAddr, destination: IpAddr) -> bool {
     source != destination && is_unicast(source) && is_unicast(destination)
 }
 
-/// Whether an address is one host's: neither unspecified, multicast, broadcast, loopback nor reserved (RFC 6890).
+/// Whether an address is one host's: neither unspecified, multicast, broadcast nor loopback.
 pub(crate) fn is_unicast(address: IpAddr) -> bool {
     let no_host = match address {
-        IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 240..),
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.octets()[0] == 0,
         // On the wire a mapped address would name an IPv4 connection.
         IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
     };
