@@ -10,7 +10,7 @@ use crate::frames::{ACK, FIN, Forged, PSH, RST, SYN};
 use crate::{Aftermath, Attack, DISCARD, ECHO, MOST, class, frames_seen};
 
 /// Addresses that no peer of the server has; the last is the server's own.
-const MARTIANS_V4: [IpAddr; 10] = [
+const MARTIANS_V4: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V4(Ipv4Addr::BROADCAST),
@@ -18,8 +18,6 @@ const MARTIANS_V4: [IpAddr; 10] = [
     IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)),
     IpAddr::V4(Ipv4Addr::new(0, 1, 2, 3)),
     IpAddr::V4(Ipv4Addr::new(127, 255, 255, 255)),
-    IpAddr::V4(Ipv4Addr::new(240, 0, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(255, 255, 255, 254)),
     SERVER_V4,
 ];
 const MARTIANS_V6: [IpAddr; 5] = [
