@@ -12,7 +12,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
-    ListenOptions, ListenerId, ListenerInfo, Received,
+    ListenOptions, ListenerId, ListenerInfo, Received, SoftError,
 };
 use crate::config::{StackConfig, TcpConfig};
 use crate::connection::{Connection, Holder, Origin, Queue};
@@ -26,7 +26,7 @@ use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
 use crate::slab::Slab;
 use crate::table::{EntryStatus, TableChanges};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
 use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
 
@@ -805,6 +805,45 @@ impl ConnectionMut<'_> {
     /// Switches Nagle's algorithm off or on (MUST-17).
     pub fn set_nodelay(&mut self, nodelay: bool) {
         self.act(|connection, _| connection.set_nodelay(nodelay));
+    }
+
+    /// Switches keep-alive on or off; the idle time begins now (RFC 9293 section 3.8.4).
+    pub fn set_keepalive(&mut self, keepalive: bool) {
+        self.act(|connection, cx| connection.set_keepalive(cx, keepalive));
+    }
+
+    /// R2 of this connection: retransmissions of one segment after which it is given up; more than 255: never (RFC 9293
+    /// section 3.8.3). `retries2` of its parameters before.
+    pub fn set_retries2(&mut self, retries: u32) {
+        self.act(|connection, _| connection.set_retries2(retries));
+    }
+
+    /// Gives the connection up when what it sent stays unacknowledged for so long, counted from now on; zero: only
+    /// [`ConnectionMut::set_retries2`] limits it. `user_timeout` of its parameters before.
+    pub fn set_user_timeout(&mut self, timeout: Duration) {
+        self.act(|connection, cx| connection.set_user_timeout(cx, timeout));
+    }
+
+    /// Differentiated services code point of what is sent from now on, 0 to 63 (RFC 9293 section 3.9.1.9).
+    ///
+    /// # Panics
+    /// When it has more than six bits.
+    pub fn set_dscp(&mut self, dscp: u8) {
+        assert!(dscp < 64, "a code point has six bits: {dscp}");
+        self.act(|connection, _| connection.set_dscp(dscp));
+    }
+
+    /// Bytes still to be read until the end of the peer's urgent data; 0: there are none. They are read like any others,
+    /// and may not all have arrived. [`Event::Urgent`] tells when there are more.
+    #[must_use]
+    pub fn urgent_remaining(&self) -> u32 {
+        self.get(Connection::urgent_remaining)
+    }
+
+    /// The last soft error since it was asked for; it ends nothing (RFC 9293 section 3.9.1.8). Who does not want to
+    /// know does not ask.
+    pub fn take_soft_error(&mut self) -> Option<SoftError> {
+        self.act(|connection, _| connection.take_soft_error()).flatten()
     }
 
     /// The row `xtcp conns` shows.

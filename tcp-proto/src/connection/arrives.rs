@@ -125,6 +125,7 @@ impl Connection {
         self.recv.owed.now = true;
         self.advance(cx, Cause::SynAck);
         let rest = Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment };
+        self.sixth_check_urg(cx, &rest);
         self.take_text(cx, &rest);
         self.take_fin(cx, &rest);
     }
@@ -163,7 +164,8 @@ impl Connection {
     }
 
     /// An ICMP error about a segment of ours arrived. A hard one ends an open that is under way (RFC 5461
-    /// section 4 tells why it ends nothing else); the number must be one that we sent (RFC 5927).
+    /// section 4 tells why it ends nothing else); others are kept for an application that asks. The number must be one
+    /// that we sent (RFC 5927).
     pub(crate) fn icmp_arrives(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
         let ours = error.seq.at_or_after(self.send.una) && error.seq.before(self.send.next);
         match error.mtu {
@@ -171,6 +173,7 @@ impl Connection {
             None if ours && error.hard && self.state == State::SYN_SENT => {
                 self.end(cx, Cause::Abort, CloseReason::Refused);
             }
+            None if ours => self.soft_error = Some(error.says),
             _ => cx.drop(DropReason::IrrelevantIcmp),
         }
     }

@@ -53,9 +53,17 @@ impl Connection {
         if u32::from(self.retries) >= retries {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
         }
-        self.retries += 1;
+        self.retry(cx);
         self.rtt.back_off();
         self.send.syn_due = true;
+    }
+
+    /// Something is repeated once more; at R1 the application is told.
+    fn retry(&mut self, cx: &mut Context<'_>) {
+        self.retries = self.retries.saturating_add(1);
+        if u32::from(self.retries) == self.config.retries1 && self.is_held() {
+            cx.event(Event::Retransmitting(cx.id));
+        }
     }
 
     /// RFC 6298 sections 5.4 to 5.6, and R1 and R2 of RFC 9293 section 3.8.3. A window that closed over what
@@ -73,10 +81,7 @@ impl Connection {
         if u32::from(self.retries) >= self.retry_limit() {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
         }
-        self.retries += 1;
-        if u32::from(self.retries) == self.config.retries1 && self.is_held() {
-            cx.event(Event::Retransmitting(cx.id));
-        }
+        self.retry(cx);
         self.flow_timed_out(cx);
         self.suspect_path(cx);
         self.rtt.back_off();

@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use tcp_common::layout::FLAG_TIMESTAMPS;
 use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
-use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
+use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId, SoftError};
 use crate::config::TcpConfig;
 use crate::drops::DropReason;
 use crate::figures::Figure;
@@ -129,6 +129,8 @@ pub(crate) struct Connection {
     probes: u8,
     probe_due: Option<Probe>,
     nodelay: bool,
+    /// The last soft error, until the application asks for it.
+    soft_error: Option<SoftError>,
     /// Whether the application closed in SYN_RCVD: the close follows once our SYN is acknowledged.
     close_waits: bool,
     counters: Counters,
@@ -169,6 +171,7 @@ impl Connection {
             probes: 0,
             probe_due: None,
             nodelay: config.nodelay,
+            soft_error: None,
             close_waits: false,
             counters: Counters::default(),
             last_challenge: clock(now).wrapping_sub(CONNECTION_ACK_INTERVAL_MS),
@@ -290,9 +293,18 @@ impl Connection {
         self.rtt.rto(&self.config)
     }
 
+    /// The parameters, for this connection alone: it has its own from the first change on.
+    fn config_mut(&mut self) -> &mut TcpConfig {
+        Arc::make_mut(&mut self.config)
+    }
+
     /// An acceptable segment arrived: the peer lives, and the idle time starts over (MUST-26).
     fn restart_keepalive(&mut self, cx: &Context<'_>) {
         self.probes = 0;
+        self.arm_keepalive(cx);
+    }
+
+    fn arm_keepalive(&mut self, cx: &Context<'_>) {
         let idles = self.state.is_synchronized() && !matches!(self.state, State::TIME_WAIT | State::CLOSED);
         if self.config.keepalive && idles {
             self.arm(cx, Timer::Keepalive, self.config.keepalive_time);

@@ -62,6 +62,8 @@ pub(super) struct Receiver {
     /// Bytes that arrived since we last acknowledged.
     pub(super) unacknowledged: u32,
     pub(super) owed: Owed,
+    /// RCV.UP: the octet after the peer's urgent data; no later than the first unread octet when there are none.
+    urgent: SeqNum,
     /// What arrived twice last and the peer was not told of yet (RFC 2883); empty: nothing.
     twice: Span,
     /// Bytes that arrived and nobody read; none: no buffer.
@@ -83,6 +85,7 @@ impl Receiver {
             last_ack: SeqNum(0),
             unacknowledged: 0,
             owed: Owed::default(),
+            urgent: SeqNum(0),
             twice: Span::default(),
             buffer: None,
         }
@@ -95,6 +98,7 @@ impl Receiver {
         self.next = irs + 1;
         self.edge = self.next + offered;
         self.last_ack = self.next;
+        self.urgent = self.next;
         self.round_end = self.next + self.capacity;
     }
 
@@ -228,7 +232,27 @@ impl Receiver {
         if buffer.is_empty() {
             self.buffer = None;
         }
+        // What was read is not urgent any more. Numbers come again: without this, 2 GiB later it would seem to be.
+        self.urgent = self.urgent.latest(self.first_unread());
         length
+    }
+
+    /// The peer says that its urgent data end before `end`; whether that is news.
+    pub(super) fn note_urgent(&mut self, end: SeqNum) -> bool {
+        let advances = end.after(self.urgent.latest(self.first_unread()));
+        if advances {
+            self.urgent = end;
+        }
+        advances
+    }
+
+    /// Octets from the first unread one to the end of the urgent data; they may not all have arrived.
+    pub(super) fn urgent_remaining(&self) -> u32 {
+        self.urgent.distance_from(self.first_unread()).max(0) as u32
+    }
+
+    fn first_unread(&self) -> SeqNum {
+        self.next - self.readable() as u32 - u32::from(self.finished())
     }
 
     pub(super) fn discard(&mut self, pool: &mut Pool) {
@@ -363,6 +387,21 @@ mod tests {
                 receiver.tune(1 << 20);
             }
             assert_eq!(receiver.capacity, grown, "keeps up: {keeps_up}");
+        }
+    }
+
+    #[test]
+    fn urgent_data_that_were_read_do_not_come_back_when_numbers_do() {
+        let mut pool = Pool::new(1 << 24);
+        let mut receiver = receiver(8000);
+        assert!(receiver.note_urgent(receiver.next + 5));
+        for _ in 0..8 {
+            receiver.insert(&mut pool, receiver.next, &[0; 10]).unwrap();
+            assert_eq!(receiver.read(&mut pool, &mut [0; 10]), 10);
+            assert_eq!(receiver.urgent_remaining(), 0);
+            // As if so many more had come and gone.
+            receiver.next += 1 << 30;
+            receiver.edge += 1 << 30;
         }
     }
 

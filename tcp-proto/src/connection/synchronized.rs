@@ -1,7 +1,6 @@
 //! "Segment arrives" in SYN-RECEIVED and the synchronized states: the steps of RFC 9293 section 3.10.7.4,
 //! one function each, called in order by [`Connection::arrives_synchronized`]. TIME-WAIT has a file of its
-//! own. There is no third step: security and compartment are not supported. The sixth (URG) has nothing to
-//! do: urgent data are delivered in line (RFC 6093).
+//! own. There is no third step: security and compartment are not supported.
 
 use tcp_common::{Cause, State};
 
@@ -31,6 +30,7 @@ impl Connection {
         if let Some(timestamps) = segment.options.timestamps {
             self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
         }
+        self.sixth_check_urg(cx, segment);
         let text = self.trim(segment);
         if !self.state.may_receive() && text.length() > 0 {
             cx.drop(DropReason::Meaningless);
@@ -333,6 +333,14 @@ impl Connection {
             cx.event(Event::Writable(cx.id));
         } else {
             self.starve();
+        }
+    }
+
+    /// Sixth, check the URG bit. Urgent data are delivered in line; the application is told where they end.
+    pub(super) fn sixth_check_urg(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        let Some(end) = segment.urgent.filter(|_| self.state.may_receive()) else { return };
+        if self.recv.note_urgent(end) && self.is_held() {
+            cx.event(Event::Urgent(cx.id));
         }
     }
 

@@ -3,11 +3,12 @@
 use tcp_common::{Cause, State};
 
 use super::sender::WriterWaits;
-use super::{Connection, Holder};
-use crate::api::{CloseReason, Received};
+use super::{Connection, Holder, Probe};
+use crate::api::{CloseReason, Received, SoftError};
 use crate::figures::Figure;
 use crate::limits::INITIAL_BUFFER;
 use crate::shared::Context;
+use crate::time::Duration;
 use crate::timers::Timer;
 
 impl Connection {
@@ -136,5 +137,45 @@ impl Connection {
 
     pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
         self.nodelay = nodelay;
+    }
+
+    pub(crate) fn set_keepalive(&mut self, cx: &Context<'_>, keepalive: bool) {
+        if keepalive == self.config.keepalive {
+            return;
+        }
+        self.config_mut().keepalive = keepalive;
+        self.probe_due = self.probe_due.filter(|probe| *probe != Probe::Idle);
+        self.timers.stop(Timer::Keepalive);
+        if !self.is_persisting() {
+            self.probes = 0;
+        }
+        self.arm_keepalive(cx);
+    }
+
+    /// R2 as a number of retransmissions.
+    pub(crate) fn set_retries2(&mut self, retries: u32) {
+        self.config_mut().retries2 = retries;
+    }
+
+    /// R2 as a time, counted from now on.
+    pub(crate) fn set_user_timeout(&mut self, cx: &Context<'_>, timeout: Duration) {
+        self.config_mut().user_timeout = timeout;
+        self.timers.stop(Timer::UserTimeout);
+        if self.send.is_outstanding() {
+            self.arm_user_timeout(cx);
+        }
+    }
+
+    pub(crate) fn set_dscp(&mut self, dscp: u8) {
+        self.config_mut().dscp = dscp;
+    }
+
+    /// Octets that the application has still to read until the end of the peer's urgent data.
+    pub(crate) fn urgent_remaining(&self) -> u32 {
+        self.recv.urgent_remaining()
+    }
+
+    pub(crate) fn take_soft_error(&mut self) -> Option<SoftError> {
+        self.soft_error.take()
     }
 }

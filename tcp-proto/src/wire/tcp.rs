@@ -19,6 +19,7 @@ impl Flags {
     pub(crate) const RST: Flags = Flags(0x04);
     pub(crate) const PSH: Flags = Flags(0x08);
     pub(crate) const ACK: Flags = Flags(0x10);
+    pub(crate) const URG: Flags = Flags(0x20);
     pub(crate) const ECE: Flags = Flags(0x40);
     pub(crate) const CWR: Flags = Flags(0x80);
 
@@ -244,6 +245,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) ce: bool,
     /// SEG.WND, as on the wire (not scaled).
     pub(crate) window: u16,
+    /// The octet after the urgent data; `None` without URG.
+    pub(crate) urgent: Option<SeqNum>,
     pub(crate) options: Options,
     pub(crate) payload: &'a [u8],
 }
@@ -254,12 +257,15 @@ impl<'a> Segment<'a> {
         let header = bytes.first_chunk::<HEADER>().ok_or(DropReason::BadHeader)?;
         let length = usize::from(header[12] >> 4) * 4;
         let list = bytes.get(HEADER..length).ok_or(DropReason::BadHeader)?;
+        let (seq, flags) = (SeqNum(be32(header, 4).unwrap_or_default()), Flags(header[13]));
+        let pointer = be16(header, 18).filter(|_| flags.has(Flags::URG));
         Ok(Segment {
-            seq: SeqNum(be32(header, 4).unwrap_or_default()),
+            seq,
             ack: SeqNum(be32(header, 8).unwrap_or_default()),
-            flags: Flags(header[13]),
+            flags,
             ce: false,
             window: be16(header, 14).unwrap_or_default(),
+            urgent: pointer.map(|pointer| seq + u32::from(pointer)),
             options: Options::parse(list),
             payload: &bytes[length..],
         })

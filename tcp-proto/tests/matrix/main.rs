@@ -114,7 +114,9 @@ fn neither_push_nor_urgent_nor_congestion_bits_change_what_a_segment_does() {
     // PSH, ECE, CWR, and URG with a pointer at nothing, into the text, at its end, past it, and as far as one can.
     let dresses = [(8, 0), (64, 0), (128, 0), (32, 0), (32, 1), (32, 10), (32, 11), (32, u16::MAX)];
     for ((situation, cell, bare), (bits, pointer)) in cells().zip(dresses.into_iter().cycle()) {
-        let dressed = cell.run(situation, bits, pointer);
+        let mut dressed = cell.run(situation, bits, pointer);
+        // The application is told of urgent data, and that is all.
+        dressed.told.retain(|event| *event != "Urgent");
         assert_eq!(*bare, dressed, "{}, {cell}, bits {bits}, urgent pointer {pointer}", situation.name);
     }
 }

@@ -148,3 +148,21 @@ fn a_half_closed_connection_is_kept_alive_from_either_end() {
     assert_eq!(t.state(), State::CLOSE_WAIT);
     t.stack_at(SECOND, ". 0:0 ack 2");
 }
+
+#[test]
+fn an_application_can_switch_it_on_and_off_for_one_connection() {
+    let mut t = Trace::established(TcpConfig { keepalive: false, ..quick() });
+    t.quiet_until(5 * SECOND);
+    t.connection().set_keepalive(true);
+    assert_eq!(t.timers(), [("keepalive", SECOND)], "the idle time begins now");
+    t.stack_at(6 * SECOND, ". 0:0 ack 1");
+    t.stack_at(7 * SECOND, ". 0:0 ack 1");
+    t.connection().set_keepalive(false);
+    assert_eq!(t.timers(), []);
+    t.quiet_until(HOUR);
+    t.connection().set_keepalive(true);
+    for probe in 1..=3 {
+        t.stack_at(HOUR + probe * SECOND, ". 0:0 ack 1");
+    }
+    times_out_with_a_reset_at(&mut t, HOUR + 4 * SECOND, "RA 1:1 ack 1");
+}

@@ -190,3 +190,23 @@ fn a_reset_stops_the_timer() {
     t.quiet_until(1_000);
     t.assert_empty();
 }
+
+#[test]
+fn an_application_can_set_r2_of_one_connection_lower_higher_or_to_never() {
+    let mut t = established(defaults());
+    t.connection().set_retries2(1);
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(200, "PA 1:101 ack 1");
+    times_out_silently_at(&mut t, 600);
+
+    let mut t = established(TcpConfig { retries2: 1, max_rto: ms(200), ..defaults() });
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.connection().set_retries2(u32::MAX);
+    for repeat in 1..=1_000 {
+        t.stack_at(repeat * 200, "PA 1:101 ack 1");
+    }
+    t.peer(". 1:1 ack 101");
+    assert_eq!(t.acked_bytes(), 100);
+}

@@ -133,3 +133,20 @@ fn an_application_that_waits_for_the_end_is_told_of_the_timeout() {
     t.stack_at(SECOND, "RA 2:2 ack 1");
     assert_eq!(t.events.back(), Some(&Event::Closed(t.id.unwrap(), CloseReason::TimedOut)));
 }
+
+#[test]
+fn an_application_can_set_it_for_one_connection_also_while_data_are_unacknowledged() {
+    let mut t = Trace::established(defaults());
+    t.connection().set_user_timeout(ms(10 * SECOND));
+    assert_eq!(t.timers(), [], "nothing is unacknowledged");
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    assert_eq!(t.timers(), [("retransmit", 200), ("user_timeout", 10 * SECOND)]);
+    t.quiet_until(100);
+    t.connection().set_user_timeout(ms(0));
+    assert_eq!(t.timers(), [("retransmit", 100)]);
+    t.connection().set_user_timeout(ms(SECOND));
+    t.stack_at(200, "PA 1:101 ack 1");
+    t.stack_at(600, "PA 1:101 ack 1");
+    times_out_with_a_reset_at(&mut t, 1_100, "RA 101:101 ack 1");
+}
