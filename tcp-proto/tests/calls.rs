@@ -80,11 +80,26 @@ fn the_address_of_an_open_is_the_one_that_was_asked_for_from_the_first_segment_t
     let answer = Seg { ack: syn.seq.wrapping_add(1), ..Seg::parse("SA 0:0 ack 1 <mss 1460>") };
     stack.handle_frame(now, &frame(address(REMOTE), source, &answer));
     stack.connection(now, id).unwrap().send(b"data");
-    now = now + ms(1);
+    now += ms(1);
     stack.connection(now, id).unwrap().abort();
     let sources: Vec<_> =
         std::iter::from_fn(|| next(&mut stack, now)).map(|(from, _, seg)| (from, seg.flags)).collect();
     assert!(!sources.is_empty() && sources.iter().all(|(from, _)| *from == source), "{sources:?}");
+}
+
+#[test]
+fn ephemeral_ports_are_not_taken_in_order() {
+    let (mut stack, now) = (stack(), Instant::from_millis(0));
+    let mut ports = |_| {
+        stack.connect(now, address(REMOTE), open("10.0.0.1:0")).unwrap();
+        next(&mut stack, now).unwrap().0.port()
+    };
+    let ports: Vec<u16> = (0..20).map(&mut ports).collect();
+    assert!(ports.iter().all(|port| (40_000..50_000).contains(port)));
+    let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
+    assert_eq!(distinct.len(), 20, "{ports:?}");
+    let near = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 50).count();
+    assert!(near < 3, "one in a hundred lies so near by chance: {ports:?}");
 }
 
 #[test]

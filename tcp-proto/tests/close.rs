@@ -519,6 +519,15 @@ fn a_reset_at_the_next_number_ends_every_state_but_time_wait() {
 }
 
 #[test]
+fn a_reset_with_text_resets() {
+    let mut t = Trace::established(plain());
+    t.peer("RA 1:11 ack 1");
+    t.quiet();
+    assert_eq!(t.events.back(), Some(&Event::Closed(t.id.unwrap(), CloseReason::Reset)));
+    t.assert_empty();
+}
+
+#[test]
 fn a_reset_throws_away_what_was_not_read() {
     let mut t = Trace::established(plain());
     t.write(2000);

@@ -73,6 +73,22 @@ fn new_data_may_be_marked_and_nothing_else_may() {
 }
 
 #[test]
+fn neither_a_syn_nor_its_answer_nor_a_probe_may_be_marked() {
+    let mut t = Trace::connect(with_ecn());
+    assert!(!t.take_marked().1, "SYN");
+    let mut t = Trace::listen(with_ecn());
+    t.peer_seg(&Seg { flags: 2 | ECE | CWR, ..Seg::parse("S 0:0 <mss 1460>") });
+    assert!(!t.take_marked().1, "SYN,ACK");
+    t.peer(". 1:1 ack 1 win 0");
+    t.accept();
+    t.write(10);
+    while t.clock() < 200 {
+        t.jump("the probe");
+    }
+    assert_eq!(t.take_marked(), (". 1:2 ack 1".to_owned(), false), "a probe");
+}
+
+#[test]
 fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
     let mut t = established(with_ecn(), ECE | CWR);
     t.peer_marked(". 1:11 ack 1");

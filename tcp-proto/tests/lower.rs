@@ -172,6 +172,20 @@ fn who_changes_a_connections_parameters_changes_no_others() {
     assert_eq!(class_and_ttl(&mut t).0, 0);
 }
 
+#[test]
+fn every_packet_forbids_fragmentation() {
+    let mut t = Trace::established(plain());
+    t.peer("PA 1:11 ack 1");
+    t.write(3000);
+    let mut frame = [0; 2000];
+    let mut packets = 0;
+    while t.stack.poll_transmit(t.now, &mut frame).is_some() {
+        assert_eq!(frame[20..22], [0x40, 0], "flags and offset");
+        packets += 1;
+    }
+    assert!(packets > 1);
+}
+
 /// A segment over IPv6 to port 80 of fd00::1.
 fn frame_v6(seg: &Seg, options: &[u8]) -> Vec<u8> {
     let v4 = frame_with_options("10.0.0.2:4000".parse().unwrap(), "10.0.0.1:80".parse().unwrap(), seg, options);

@@ -59,6 +59,21 @@ fn a_connection_starts_with_ten_segments() {
 }
 
 #[test]
+fn after_more_than_one_lost_syn_it_starts_with_one_segment_until_it_rests() {
+    for lost in 0..4 {
+        let mut t = Trace::connect(plain());
+        t.stack("S 0:0 <mss 1460>");
+        for n in 0..lost {
+            t.stack_at(1000 * ((2 << n) - 1), "S 0:0 <mss 1460>");
+        }
+        t.peer("SA 0:0 ack 1 <mss 1460>");
+        t.stack(". 1:1 ack 1");
+        t.write(1_000_000);
+        t.sends(0..if lost > 1 { 1 } else { 10 });
+    }
+}
+
+#[test]
 fn in_slow_start_every_acknowledged_segment_lets_two_go() {
     let mut t = Trace::sending();
     for n in 0..10 {

@@ -20,6 +20,14 @@ fn segments_are_as_large_as_the_peer_takes_and_the_link_carries() {
 }
 
 #[test]
+fn a_peer_that_says_no_mss_gets_536_bytes() {
+    let mut t = Trace::established_with(plain(), "S 0:0", 65_535);
+    t.write(2 * 536);
+    t.stack(". 1:537 ack 1");
+    t.stack("PA 537:1073 ack 1");
+}
+
+#[test]
 fn the_mss_we_announce_can_be_capped_and_does_not_limit_what_we_send() {
     let mut t = Trace::listen(TcpConfig { mss: Some(500), ..plain() });
     t.peer("S 0:0 <mss 1460>");
@@ -313,6 +321,14 @@ impl Trace {
         while self.read(10_000) > 0 {}
         self.close();
     }
+}
+
+#[test]
+fn a_reset_carries_timestamps_too() {
+    let config = TcpConfig { timestamps: true, ..plain() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,ts 500 0>", 65_535);
+    t.abort();
+    t.stack("RA 1:1 ack 1 <ts 1000000 500>");
 }
 
 #[test]

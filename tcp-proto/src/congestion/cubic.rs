@@ -185,6 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_window_of_the_loss_it_grows_as_fast_as_reno() {
+        let mut cubic = Cubic::default();
+        cubic.reduce(20_000);
+        let mut window = 20_000;
+        for _ in 0..20 {
+            window += cubic.growth(window, &acked(0, MSS));
+        }
+        assert!((20_900..=21_000).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn a_window_of_acks_adds_no_more_than_half_of_it() {
+        let mut cubic = Cubic::default();
+        let window = cubic.reduce(100_000);
+        cubic.growth(window, &acked(0, MSS));
+        // The curve is far above by now.
+        let at = (1..=1000).map(|tick| cubic.growth(window, &acked(100 * tick, MSS))).last();
+        assert_eq!(at, Some(MSS / 2), "of each acknowledged octet a half");
+    }
+
+    #[test]
     fn a_pause_does_not_let_the_window_jump() {
         let mut cubic = Cubic::default();
         let window = cubic.reduce(1_000_000);

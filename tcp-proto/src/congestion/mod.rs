@@ -75,13 +75,13 @@ pub(crate) struct Prior {
 }
 
 impl Congestion {
-    /// Before anything was sent. `threshold`: what the connection knows of its path from before an idle time.
-    pub(crate) fn new(algorithm: CongestionAlgorithm, mss: u32, threshold: Option<u32>) -> Self {
+    /// Before anything was sent, with an initial window of `window` bytes. `threshold`: what the connection knows of its
+    /// path from before an idle time.
+    pub(crate) fn new(algorithm: CongestionAlgorithm, window: u32, threshold: Option<u32>) -> Self {
         let avoidance = match algorithm {
             CongestionAlgorithm::Reno => Avoidance::Reno { acked: 0 },
             CongestionAlgorithm::Cubic => Avoidance::Cubic(Cubic::default()),
         };
-        let window = initial_window(mss);
         Congestion {
             window,
             threshold: threshold.unwrap_or(u32::MAX),

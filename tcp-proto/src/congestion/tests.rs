@@ -10,7 +10,7 @@ fn acked(bytes: u32, in_flight: u32) -> Acked {
 }
 
 fn reno() -> Congestion {
-    Congestion::new(CongestionAlgorithm::Reno, MSS, None)
+    Congestion::new(CongestionAlgorithm::Reno, initial_window(MSS), None)
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_timeout_starts_over_and_a_second_one_does_not_halve_again() {
 fn an_unused_window_does_not_grow() {
     for algorithm in [CongestionAlgorithm::Reno, CongestionAlgorithm::Cubic] {
         for threshold in [None, Some(5_000)] {
-            let mut congestion = Congestion::new(algorithm, MSS, threshold);
+            let mut congestion = Congestion::new(algorithm, initial_window(MSS), threshold);
             for _ in 0..100 {
                 congestion.on_ack(&acked(100, 100));
             }
@@ -63,9 +63,52 @@ fn an_unused_window_does_not_grow() {
 
 #[test]
 fn cubic_keeps_seven_tenths() {
-    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, MSS, None);
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
     cubic.on_loss(10_000, MSS);
     assert_eq!((cubic.window(), cubic.threshold()), (7_000, Some(7_000)));
+}
+
+#[test]
+fn after_a_timeout_cubic_starts_over_towards_seven_tenths() {
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
+    cubic.on_timeout(10_000, MSS, true);
+    assert_eq!((cubic.window(), cubic.threshold()), (MSS, Some(7_000)));
+    cubic.on_timeout(2_000, MSS, true);
+    assert_eq!(cubic.threshold(), Some(2 * MSS));
+}
+
+#[test]
+fn for_cubic_a_loss_that_was_none_gives_back_the_peak_too() {
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, 50 * MSS, None);
+    cubic.on_loss(50 * MSS, MSS);
+    let prior = cubic.prior();
+    cubic.on_loss(30 * MSS, MSS);
+    assert_eq!(cubic.prior().peak, 25_500);
+    cubic.undo(prior, 30 * MSS, MSS);
+    assert_eq!((cubic.prior().peak, cubic.window(), cubic.threshold()), (50 * MSS, 35 * MSS, Some(35 * MSS)));
+}
+
+/// Ten rounds of slow start whose round trips get longer by an eighth each; whether it is over.
+fn queues_build(algorithm: CongestionAlgorithm, threshold: Option<u32>) -> Option<u32> {
+    let mut congestion = Congestion::new(algorithm, initial_window(MSS), threshold);
+    for round in 0..10 {
+        for ack in 0..10 {
+            congestion.on_ack(&Acked {
+                una: SeqNum(10_000 * round + 1000 * ack),
+                next: SeqNum(10_000 * (round + 1) + 1000 * ack),
+                rtt: Some(Duration::from_millis(50 + 20 * u64::from(round))),
+                ..acked(MSS, u32::MAX >> 1)
+            });
+        }
+    }
+    congestion.threshold()
+}
+
+#[test]
+fn cubics_first_slow_start_ends_when_queues_build_and_no_other_does() {
+    assert!(queues_build(CongestionAlgorithm::Cubic, None).is_some());
+    assert_eq!(queues_build(CongestionAlgorithm::Reno, None), None);
+    assert_eq!(queues_build(CongestionAlgorithm::Cubic, Some(1 << 29)), Some(1 << 29), "not after a loss");
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Connection {
     pub(super) fn our_syn_is_acked(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
         self.timers.stop(Timer::Establish);
+        self.memory.starts_carefully = self.retries > 1;
         let timer_expired = core::mem::take(&mut self.retries) > 0;
         match self.send.round_trip(segment.ack, cx.now) {
             Some(rtt) => self.rtt.sample(rtt, &self.config),

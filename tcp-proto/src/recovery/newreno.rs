@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn reno() -> Congestion {
-        Congestion::new(CongestionAlgorithm::Reno, MSS, None)
+        Congestion::new(CongestionAlgorithm::Reno, 10 * MSS, None)
     }
 
     #[test]

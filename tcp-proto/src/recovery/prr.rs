@@ -118,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn below_the_threshold_a_safe_ack_lets_a_segment_more_go_and_none_goes_beyond() {
+        for (is_safe, pipe, allowed) in [(false, 5, 1), (true, 5, 2), (true, 9, 1), (true, 10, 0)] {
+            let mut prr = Prr::begin(20 * MSS, 10 * MSS);
+            prr.on_sent(MSS);
+            prr.on_ack(Told { delivered: MSS, pipe: 5 * MSS, is_safe: false, mss: MSS });
+            prr.on_ack(Told { delivered: MSS, pipe: pipe * MSS, is_safe, mss: MSS });
+            assert_eq!(prr.allowance(), allowed * MSS, "safe {is_safe}, {pipe} in flight");
+        }
+    }
+
+    #[test]
     fn the_first_repetition_goes_at_once_and_an_ack_of_nothing_lets_nothing_go() {
         let mut prr = Prr::begin(100 * MSS, 10 * MSS);
         prr.on_ack(Told { delivered: 1, pipe: 90 * MSS, is_safe: false, mss: MSS });

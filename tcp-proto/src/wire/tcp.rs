@@ -327,6 +327,11 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_the_end_of_the_list_is_ignored() {
+        assert_eq!(Options::parse(&[NOP, END, MSS, 4, 5, 0xb4, NOP, NOP]), Options::default());
+    }
+
+    #[test]
     fn an_impossible_length_ends_the_list_and_keeps_what_came_before() {
         for bad in [&[9u8, 0][..], &[9, 1], &[9, 9, 0], &[9], &[2, 3, 5], &[2, 5, 1, 2, 3]] {
             let mut list = [2u8, 4, 5, 0xb4].to_vec();

@@ -161,6 +161,13 @@ fn with_timestamps_the_ack_of_a_repeated_segment_is_a_sample_of_the_sending_that
 }
 
 #[test]
+fn an_echo_on_an_ack_of_nothing_new_is_no_sample() {
+    let mut t = repeated_with_timestamps();
+    t.peer(". 1:1 ack 1 <ts 501 1000200>");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 400));
+}
+
+#[test]
 fn an_echo_of_what_our_clock_did_not_show_yet_is_no_sample() {
     let mut t = repeated_with_timestamps();
     t.peer(". 1:1 ack 101 <ts 501 1000351>");
