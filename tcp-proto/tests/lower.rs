@@ -7,7 +7,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use common::{PEER_MAC, Seg, Trace, frame_with_options, ones_complement, plain};
-use tcp_proto::{CloseReason, Event, Instant, ListenOptions, SoftError, Stack, StackConfig, State, TcpConfig};
+use tcp_proto::{
+    CloseReason, ConnectionId, Event, Instant, ListenOptions, SoftError, Stack, StackConfig, State, TcpConfig,
+};
 
 /// ICMP errors that may pass: type, code, and what the application hears.
 const SOFT: [(u8, u8, SoftError); 6] = [
@@ -199,27 +201,55 @@ fn frame_v6(seg: &Seg, options: &[u8]) -> Vec<u8> {
     [&v4[..12], &[0x86, 0xdd], &head, &addresses, &tcp].concat()
 }
 
+/// Established over IPv6 with a SYN of these options: the connection, the SYN-ACK's frame, and the first of many segments.
+fn established_v6(options: &[u8]) -> (Stack, ConnectionId, Vec<u8>, Vec<u8>) {
+    let now = Instant::from_millis(0);
+    let mac = [2, 0, 0, 0, 0, 1];
+    let mut stack = Stack::new(StackConfig { mac, ..StackConfig::default() }, [7; 32], now);
+    let local: SocketAddr = "[fd00::1]:80".parse().unwrap();
+    let listener = stack.listen(local, ListenOptions { tcp: Arc::new(plain()) }).unwrap();
+    stack.handle_frame(now, &frame_v6(&Seg::parse("S 0:0"), options));
+    let syn_ack = sent(&mut stack).expect("a SYN-ACK");
+    let isn = u32::from_be_bytes(syn_ack[58..62].try_into().unwrap());
+    stack.handle_frame(now, &frame_v6(&Seg { ack: isn.wrapping_add(1), ..Seg::parse(". 1:1 ack 1") }, &[]));
+    let id = stack.accept(listener).expect("a connection");
+    assert_eq!(stack.connection(now, id).unwrap().send(&[0; 50_000]), 50_000);
+    let data = sent(&mut stack).expect("data");
+    (stack, id, syn_ack, data)
+}
+
+fn sent(stack: &mut Stack) -> Option<Vec<u8>> {
+    let mut frame = [0; 2000];
+    stack.poll_transmit(Instant::from_millis(0), &mut frame).map(|length| frame[..length].to_vec())
+}
+
 #[test]
 fn over_ipv6_the_mss_is_60_less_than_the_mtu_and_a_peer_that_says_none_gets_1220() {
     for (options, size) in [(&[2, 4, 5, 0xa0][..], 1440), (&[2, 4, 4, 0], 1024), (&[], 1220)] {
-        let now = Instant::from_millis(0);
-        let mac = [2, 0, 0, 0, 0, 1];
-        let mut stack = Stack::new(StackConfig { mac, ..StackConfig::default() }, [7; 32], now);
-        let local: SocketAddr = "[fd00::1]:80".parse().unwrap();
-        let listener = stack.listen(local, ListenOptions { tcp: Arc::new(plain()) }).unwrap();
-        let mut answer = [0; 2000];
-        let mut arrives = |stack: &mut Stack, seg: &Seg, options: &[u8]| {
-            stack.handle_frame(now, &frame_v6(seg, options));
-            stack.poll_transmit(now, &mut answer).map(|length| answer[..length].to_vec())
-        };
-        let syn_ack = arrives(&mut stack, &Seg::parse("S 0:0"), options).expect("a SYN-ACK");
+        let (_, _, syn_ack, data) = established_v6(options);
         assert_eq!(&syn_ack[..6], &PEER_MAC);
         assert_eq!(&syn_ack[74..78], &[2, 4, 5, 0xa0], "MSS 1440");
-        let isn = u32::from_be_bytes(syn_ack[58..62].try_into().unwrap());
-        arrives(&mut stack, &Seg { ack: isn.wrapping_add(1), ..Seg::parse(". 1:1 ack 1") }, &[]);
-        let id = stack.accept(listener).expect("a connection");
-        assert_eq!(stack.connection(now, id).unwrap().send(&[0; 5000]), 5000);
-        let mut frame = [0; 2000];
-        assert_eq!(stack.poll_transmit(now, &mut frame).map(|length| length - 74), Some(size));
+        assert_eq!(data.len() - 74, size);
+    }
+}
+
+/// "Packet too big" about a frame of ours (RFC 4443 section 3.2).
+fn too_big_v6(about: &[u8], mtu: u32) -> Vec<u8> {
+    let addresses = ["fd00::9", "fd00::1"].map(|text| text.parse::<Ipv6Addr>().unwrap().octets()).concat();
+    let mut icmp = [&[2, 0, 0, 0][..], &mtu.to_be_bytes(), &about[14..14 + 60]].concat();
+    let length = (icmp.len() as u16).to_be_bytes();
+    let sum = !ones_complement(&[&addresses, &length, &[0, 58], &icmp]);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let head = [&[0x60, 0, 0, 0][..], &length, &[58, 64]].concat();
+    [&about[6..12], &about[..6], &[0x86, 0xdd], &head, &addresses, &icmp].concat()
+}
+
+#[test]
+fn over_ipv6_packets_get_smaller_but_no_router_brings_them_below_1280_bytes() {
+    for (said, size) in [(1400, 1400 - 60), (1000, 1280 - 60), (68, 1280 - 60), (u32::MAX, 1440)] {
+        let (mut stack, id, _, data) = established_v6(&[2, 4, 5, 0xa0]);
+        let now = Instant::from_millis(0);
+        stack.handle_frame(now, &too_big_v6(&data, said));
+        assert_eq!(stack.connection(now, id).unwrap().info().mss, size, "{said}");
     }
 }
