@@ -47,6 +47,7 @@ pub enum Event {
 }
 
 /// Why a connection ended.
+//= docs/rfc/rfc9293.md#MUST-12
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// Both sides closed and everything was acknowledged.
@@ -102,6 +103,7 @@ pub struct ListenOptions {
 }
 
 /// How to connect.
+//= docs/rfc/rfc9293.md#MUST-43
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// Our address; port 0: an ephemeral one.

@@ -224,6 +224,8 @@ impl Stack {
     ///
     /// # Errors
     /// [`ListenError::AddressInUse`].
+    //= docs/rfc/rfc9293.md#MUST-41
+    //= docs/rfc/rfc9293.md#MUST-42
     pub fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<ListenerId, ListenError> {
         let id = self.listeners.add(local, options.tcp, &self.shared.config)?;
         self.counts[State::LISTEN as usize] += 1;
@@ -252,6 +254,7 @@ impl Stack {
     ///
     /// # Errors
     /// See [`ConnectError`]; nothing is sent then (MUST-46).
+    //= docs/rfc/rfc9293.md#MUST-46
     pub fn connect(
         &mut self,
         now: Instant,
@@ -400,6 +403,12 @@ impl Stack {
     }
 
     /// RFC 9293 sections 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
+    //= docs/rfc/rfc9293.md#3.10.7.1-data
+    //= docs/rfc/rfc9293.md#3.10.7.1-RST
+    //= docs/rfc/rfc9293.md#3.10.7.2-1-RST
+    //= docs/rfc/rfc9293.md#3.10.7.2-2-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.2-4-other
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-SYN-SENT
     fn arrives_without_connection(
         &mut self,
         now: Instant,
@@ -422,6 +431,8 @@ impl Stack {
     }
 
     /// The RST of RFC 9293 section 3.10.7.1: it makes itself acceptable to whoever sent the segment.
+    //= docs/rfc/rfc9293.md#3.10.7.1-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.1-no-ACK
     fn reset_stranger(
         &mut self,
         now: Instant,
@@ -463,6 +474,7 @@ impl Stack {
         self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
     }
 
+    //= docs/rfc/rfc9293.md#MUST-54
     fn icmp_arrives(&mut self, now: Instant, error: &IcmpError) {
         match self.find(&error.key) {
             Some(index) => {
@@ -576,6 +588,8 @@ impl Stack {
     }
 
     /// A free 4-tuple: from a random one of our ephemeral ports on, the first that is free (RFC 6056 section 3.3.1).
+    //= docs/rfc/rfc6056.md#3.3-random
+    //= docs/rfc/rfc6056.md#3.3-unused
     fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
         if local.port() != 0 {
             let key = ConnectionKey::new(local, remote);
@@ -842,6 +856,9 @@ impl ConnectionMut<'_> {
 
     /// The last soft error since it was asked for; it ends nothing (RFC 9293 section 3.9.1.8). Who does not want to
     /// know does not ask.
+    //= docs/rfc/rfc9293.md#MUST-47
+    //= docs/rfc/rfc9293.md#SHLD-20
+    //= docs/rfc/rfc9293.md#SHLD-25
     pub fn take_soft_error(&mut self) -> Option<SoftError> {
         self.act(|connection, _| connection.take_soft_error()).flatten()
     }

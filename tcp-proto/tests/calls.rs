@@ -28,6 +28,7 @@ fn next(stack: &mut Stack, now: Instant) -> Option<(SocketAddr, SocketAddr, Seg)
     stack.poll_transmit(now, &mut buffer).map(|length| read_frame(&buffer[..length]))
 }
 
+//= docs/rfc/rfc9293.md#MUST-41
 #[test]
 fn listening_disturbs_no_connection_of_the_same_port() {
     let mut t = Trace::connect(plain());
@@ -48,6 +49,7 @@ fn listening_disturbs_no_connection_of_the_same_port() {
     assert_eq!(t.state(), State::ESTABLISHED);
 }
 
+//= docs/rfc/rfc9293.md#MUST-42
 #[test]
 fn a_port_whose_connection_is_being_opened_can_be_listened_at() {
     for crossing in [false, true] {
@@ -71,6 +73,8 @@ fn a_port_whose_connection_is_being_opened_can_be_listened_at() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-43
+//= docs/rfc/rfc9293.md#MUST-45
 #[test]
 fn the_address_of_an_open_is_the_one_that_was_asked_for_from_the_first_segment_to_the_last() {
     let (mut stack, mut now) = (stack(), Instant::from_millis(0));
@@ -87,6 +91,7 @@ fn the_address_of_an_open_is_the_one_that_was_asked_for_from_the_first_segment_t
     assert!(!sources.is_empty() && sources.iter().all(|(from, _)| *from == source), "{sources:?}");
 }
 
+//= docs/rfc/rfc6056.md#3.3-random
 #[test]
 fn ephemeral_ports_are_not_taken_in_order() {
     let (mut stack, now) = (stack(), Instant::from_millis(0));
@@ -102,6 +107,7 @@ fn ephemeral_ports_are_not_taken_in_order() {
     assert!(near < 3, "one in a hundred lies so near by chance: {ports:?}");
 }
 
+//= docs/rfc/rfc9293.md#MUST-45
 #[test]
 fn a_listener_at_every_address_answers_from_the_one_that_was_spoken_to() {
     let (mut stack, now) = (stack(), Instant::from_millis(0));
@@ -116,6 +122,7 @@ fn a_listener_at_every_address_answers_from_the_one_that_was_spoken_to() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-43
 #[test]
 fn a_listener_at_one_address_takes_no_others() {
     let (mut stack, now) = (stack(), Instant::from_millis(0));
@@ -124,6 +131,7 @@ fn a_listener_at_one_address_takes_no_others() {
     assert!(next(&mut stack, now).is_none_or(|(_, _, seg)| seg.flags & 4 != 0), "at most a reset");
 }
 
+//= docs/rfc/rfc9293.md#MUST-46
 #[test]
 fn an_open_to_what_is_no_host_fails_at_once_and_sends_nothing() {
     let v4 = ["0.0.0.0:80", "255.255.255.255:80", "224.0.0.1:80", "239.1.2.3:80", "127.0.0.1:80", "10.0.0.5:0"];

@@ -30,6 +30,10 @@ fn sending() -> Trace {
     t
 }
 
+//= docs/rfc/rfc9293.md#MUST-47
+//= docs/rfc/rfc9293.md#MUST-56
+//= docs/rfc/rfc9293.md#SHLD-20
+//= docs/rfc/rfc9293.md#SHLD-25
 #[test]
 fn a_soft_error_ends_neither_a_connection_nor_an_open_and_is_told_to_who_asks() {
     for (kind, code, says) in SOFT {
@@ -51,6 +55,8 @@ fn a_soft_error_ends_neither_a_connection_nor_an_open_and_is_told_to_who_asks() 
     }
 }
 
+//= docs/rfc/rfc9293.md#SHLD-26
+//= docs/rfc/rfc5927.md#5.2-hard-soft
 #[test]
 fn a_hard_error_ends_an_open_and_nothing_else() {
     for code in [2, 3] {
@@ -67,6 +73,8 @@ fn a_hard_error_ends_an_open_and_nothing_else() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-54
+//= docs/rfc/rfc5927.md#4.1-sequence
 #[test]
 fn an_error_counts_for_the_connection_that_it_quotes_and_only_about_what_is_under_way() {
     let mut t = sending();
@@ -90,6 +98,8 @@ fn an_error_counts_for_the_connection_that_it_quotes_and_only_about_what_is_unde
     assert_eq!(t.connection().take_soft_error(), Some(SoftError::Unreachable));
 }
 
+//= docs/rfc/rfc9293.md#MUST-55
+//= docs/rfc/rfc5927.md#6-quench
 #[test]
 fn source_quench_is_dropped() {
     let mut t = sending();
@@ -100,6 +110,7 @@ fn source_quench_is_dropped() {
     assert_eq!(t.connection().info().cwnd, before.cwnd);
 }
 
+//= docs/rfc/rfc9293.md#MUST-50
 #[test]
 fn ip_options_are_skipped_whatever_they_are() {
     // Record route, timestamp, loose and strict source routes, one that nobody knows, and one of an impossible length.
@@ -136,6 +147,9 @@ fn class_and_ttl(t: &mut Trace) -> (u8, u8) {
     (frame[15], frame[22])
 }
 
+//= docs/rfc/rfc9293.md#MUST-48
+//= docs/rfc/rfc9293.md#MUST-49
+//= docs/rfc/rfc9293.md#SHLD-22
 #[test]
 fn every_segment_has_the_code_point_and_ttl_of_the_configuration() {
     let mut t = Trace::connect(TcpConfig { dscp: 46, ttl: 9, ..plain() });
@@ -149,6 +163,10 @@ fn every_segment_has_the_code_point_and_ttl_of_the_configuration() {
     assert_eq!(class_and_ttl(&mut t), (46 << 2, 9), "RST");
 }
 
+//= docs/rfc/rfc9293.md#SHLD-21
+//= docs/rfc/rfc9293.md#SHLD-22
+//= docs/rfc/rfc9293.md#MUST-48
+//= docs/rfc/rfc3168.md#5-dscp
 #[test]
 fn the_code_point_can_be_changed_on_the_way_and_leaves_the_congestion_bits_alone() {
     let config = TcpConfig { ecn: true, ..plain() };
@@ -174,6 +192,7 @@ fn who_changes_a_connections_parameters_changes_no_others() {
     assert_eq!(class_and_ttl(&mut t).0, 0);
 }
 
+//= docs/rfc/rfc1191.md#3-df
 #[test]
 fn every_packet_forbids_fragmentation() {
     let mut t = Trace::established(plain());
@@ -223,6 +242,10 @@ fn sent(stack: &mut Stack) -> Option<Vec<u8>> {
     stack.poll_transmit(Instant::from_millis(0), &mut frame).map(|length| frame[..length].to_vec())
 }
 
+//= docs/rfc/rfc9293.md#MUST-14
+//= docs/rfc/rfc9293.md#MUST-15
+//= docs/rfc/rfc9293.md#MUST-67
+//= docs/rfc/rfc9293.md#SHLD-5
 #[test]
 fn over_ipv6_the_mss_is_60_less_than_the_mtu_and_a_peer_that_says_none_gets_1220() {
     for (options, size) in [(&[2, 4, 5, 0xa0][..], 1440), (&[2, 4, 4, 0], 1024), (&[], 1220)] {
@@ -244,6 +267,8 @@ fn too_big_v6(about: &[u8], mtu: u32) -> Vec<u8> {
     [&about[6..12], &about[..6], &[0x86, 0xdd], &head, &addresses, &icmp].concat()
 }
 
+//= docs/rfc/rfc8201.md#4-reduce
+//= docs/rfc/rfc8201.md#4-floor
 #[test]
 fn over_ipv6_packets_get_smaller_but_no_router_brings_them_below_1280_bytes() {
     for (said, size) in [(1400, 1400 - 60), (1000, 1280 - 60), (68, 1280 - 60), (u32::MAX, 1440)] {

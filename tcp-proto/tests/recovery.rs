@@ -51,6 +51,8 @@ impl Trace {
     }
 }
 
+//= docs/rfc/rfc5681.md#3.1-window
+//= docs/rfc/rfc6928.md#2-initial
 #[test]
 fn a_connection_starts_with_ten_segments() {
     let mut t = Trace::sending();
@@ -58,6 +60,7 @@ fn a_connection_starts_with_ten_segments() {
     assert_eq!(t.congestion(), (10.0, None));
 }
 
+//= docs/rfc/rfc6928.md#2-syn-loss
 #[test]
 fn after_more_than_one_lost_syn_it_starts_with_one_segment_until_it_rests() {
     for lost in 0..4 {
@@ -73,6 +76,12 @@ fn after_more_than_one_lost_syn_it_starts_with_one_segment_until_it_rests() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-1
+//= docs/rfc/rfc9293.md#MUST-19
+//= docs/rfc/rfc5681.md#3.1-slow-start
+//= docs/rfc/rfc3465.md#2.2-slow-start
+//= docs/rfc/rfc3465.md#2.2-limit
+//= docs/rfc/rfc9293.md#SHLD-28
 #[test]
 fn in_slow_start_every_acknowledged_segment_lets_two_go() {
     let mut t = Trace::sending();
@@ -99,6 +108,8 @@ fn a_window_that_is_not_used_does_not_grow() {
     assert_eq!(t.congestion(), (10.0, None));
 }
 
+//= docs/rfc/rfc5681.md#4.1-idle
+//= docs/rfc/rfc6928.md#2-restart
 #[test]
 fn after_an_idle_time_of_more_than_an_rto_sending_starts_over_with_ten_segments() {
     // The window grows by a segment with each of nine ACKs, and by two with that of all the rest.
@@ -130,6 +141,11 @@ fn first_segment_lost() -> Trace {
     t
 }
 
+//= docs/rfc/rfc3042.md#2-new-data
+//= docs/rfc/rfc3042.md#2-budget
+//= docs/rfc/rfc3042.md#2-cwnd
+//= docs/rfc/rfc5681.md#3.2-fast-retransmit
+//= docs/rfc/rfc5681.md#3.1-ssthresh
 #[test]
 fn the_first_two_duplicate_acks_let_a_new_segment_go_each_and_the_third_repeats_the_lost_one() {
     let mut t = first_segment_lost();
@@ -138,6 +154,7 @@ fn the_first_two_duplicate_acks_let_a_new_segment_go_each_and_the_third_repeats_
     assert_eq!(t.congestion(), (5.0, Some(5.0)), "half of what was in flight before limited transmit");
 }
 
+//= docs/rfc/rfc5681.md#3.2-inflate
 #[test]
 fn during_fast_recovery_further_duplicate_acks_let_new_segments_go() {
     let mut t = first_segment_lost();
@@ -154,6 +171,8 @@ fn during_fast_recovery_further_duplicate_acks_let_new_segments_go() {
     t.sends(13..14);
 }
 
+//= docs/rfc/rfc5681.md#3.2-deflate
+//= docs/rfc/rfc6582.md#3.2-full
 #[test]
 fn the_ack_of_everything_ends_fast_recovery_with_half_the_window() {
     let mut t = first_segment_lost();
@@ -171,6 +190,7 @@ fn the_ack_of_everything_ends_fast_recovery_with_half_the_window() {
     t.sends(14..16);
 }
 
+//= docs/rfc/rfc6582.md#3.2-partial
 #[test]
 fn a_partial_ack_repeats_the_next_lost_segment_at_once() {
     let mut t = first_segment_lost();
@@ -197,6 +217,8 @@ fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
     assert_eq!(t.congestion().0, 1.0);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-old
+//= docs/rfc/rfc5681.md#3.2-duplicate
 #[test]
 fn acks_that_say_anything_else_are_no_duplicates() {
     let mut t = Trace::sending();
@@ -219,6 +241,9 @@ fn two_duplicate_acks_and_progress_are_reordering_and_no_loss() {
     t.sends(12..15);
 }
 
+//= docs/rfc/rfc9293.md#MUST-19
+//= docs/rfc/rfc5681.md#3.1-avoidance
+//= docs/rfc/rfc3465.md#2.1-avoidance
 #[test]
 fn in_congestion_avoidance_a_window_of_acks_lets_one_segment_more_go() {
     let mut t = first_segment_lost();
@@ -248,6 +273,8 @@ fn in_congestion_avoidance_a_window_of_acks_lets_one_segment_more_go() {
     }
 }
 
+//= docs/rfc/rfc5681.md#3.1-loss-window
+//= docs/rfc/rfc3465.md#2.3-after-timeout
 #[test]
 fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     let mut t = Trace::sending();
@@ -263,6 +290,8 @@ fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     t.sends(10..12);
 }
 
+//= docs/rfc/rfc6582.md#4-timeout
+//= docs/rfc/rfc6582.md#3.2-enter
 #[test]
 fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
     let mut t = Trace::sending();
@@ -276,6 +305,7 @@ fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
     assert_eq!(t.congestion().1, Some(5.0));
 }
 
+//= docs/rfc/rfc5681.md#3.1-once
 #[test]
 fn a_second_timeout_of_the_same_data_does_not_halve_the_threshold_again() {
     let mut t = Trace::established(TcpConfig { retries1: 5, ..plain() });

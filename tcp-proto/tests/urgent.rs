@@ -16,6 +16,9 @@ fn left(t: &mut Trace) -> u32 {
     t.connection().urgent_remaining()
 }
 
+//= docs/rfc/rfc9293.md#MUST-30
+//= docs/rfc/rfc9293.md#MUST-32
+//= docs/rfc/rfc9293.md#3.10.7.4-6-ESTABLISHED
 #[test]
 fn the_application_is_told_once_of_each_advance_of_the_pointer() {
     let mut t = Trace::established(plain());
@@ -33,6 +36,8 @@ fn the_application_is_told_once_of_each_advance_of_the_pointer() {
     assert!(told(&mut t));
 }
 
+//= docs/rfc/rfc9293.md#MUST-33
+//= docs/rfc/rfc9293.md#MUST-62
 #[test]
 fn the_pointer_names_the_octet_after_the_urgent_data_and_reading_counts_down_to_it() {
     let mut t = Trace::established(plain());
@@ -45,6 +50,7 @@ fn the_pointer_names_the_octet_after_the_urgent_data_and_reading_counts_down_to_
     assert_eq!((t.read(10), left(&mut t)), (5, 0));
 }
 
+//= docs/rfc/rfc9293.md#MUST-31
 #[test]
 fn urgent_data_may_be_longer_than_a_segment_a_window_and_the_pointer() {
     let mut t = Trace::established(plain());
@@ -62,6 +68,8 @@ fn urgent_data_may_be_longer_than_a_segment_a_window_and_the_pointer() {
     assert_eq!(left(&mut t), 64_535, "the last pointer less what was read with it");
 }
 
+//= docs/rfc/rfc9293.md#MUST-66
+//= docs/rfc/rfc9293.md#3.10.7.4-1-zero-window
 #[test]
 fn a_closed_window_keeps_nobody_from_hearing_of_urgent_data() {
     let mut t = Trace::established(TcpConfig { recv_buffer: 1000, ..plain() });
@@ -76,6 +84,7 @@ fn a_closed_window_keeps_nobody_from_hearing_of_urgent_data() {
     assert_eq!(left(&mut t), 1020);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-6-CLOSE-WAIT
 #[test]
 fn after_the_peers_end_and_outside_of_the_window_a_pointer_means_nothing() {
     let mut t = Trace::established(plain());

@@ -29,6 +29,9 @@ fn slow_start_doubles_per_round_trip_and_avoidance_adds_a_segment() {
     assert_eq!(reno.window(), 11_000);
 }
 
+//= docs/rfc/rfc3465.md#2.2-limit
+//= docs/rfc/rfc3465.md#2.3-after-timeout
+//= docs/rfc/rfc9406.md#4.2-limit
 #[test]
 fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
     let mut reno = reno();
@@ -61,6 +64,8 @@ fn an_unused_window_does_not_grow() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MAY-18
+//= docs/rfc/rfc9438.md#4.6-decrease
 #[test]
 fn cubic_keeps_seven_tenths() {
     let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
@@ -68,6 +73,8 @@ fn cubic_keeps_seven_tenths() {
     assert_eq!((cubic.window(), cubic.threshold()), (7_000, Some(7_000)));
 }
 
+//= docs/rfc/rfc9438.md#4.8-timeout
+//= docs/rfc/rfc9438.md#4.6-decrease
 #[test]
 fn after_a_timeout_cubic_starts_over_towards_seven_tenths() {
     let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
@@ -77,6 +84,7 @@ fn after_a_timeout_cubic_starts_over_towards_seven_tenths() {
     assert_eq!(cubic.threshold(), Some(2 * MSS));
 }
 
+//= docs/rfc/rfc9438.md#4.9-spurious
 #[test]
 fn for_cubic_a_loss_that_was_none_gives_back_the_peak_too() {
     let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, 50 * MSS, None);
@@ -104,6 +112,8 @@ fn queues_build(algorithm: CongestionAlgorithm, threshold: Option<u32>) -> Optio
     congestion.threshold()
 }
 
+//= docs/rfc/rfc9406.md#4.2-once
+//= docs/rfc/rfc9438.md#4.10-slow-start
 #[test]
 fn cubics_first_slow_start_ends_when_queues_build_and_no_other_does() {
     assert!(queues_build(CongestionAlgorithm::Cubic, None).is_some());
@@ -111,6 +121,8 @@ fn cubics_first_slow_start_ends_when_queues_build_and_no_other_does() {
     assert_eq!(queues_build(CongestionAlgorithm::Cubic, Some(1 << 29)), Some(1 << 29), "not after a loss");
 }
 
+//= docs/rfc/rfc4015.md#3.2-restore
+//= docs/rfc/rfc4015.md#3.2-no-burst
 #[test]
 fn a_loss_that_was_none_gives_back_what_it_took_without_a_burst() {
     let mut reno = reno();
@@ -128,6 +140,7 @@ fn a_loss_that_was_none_gives_back_what_it_took_without_a_burst() {
     assert_eq!((reno.window(), reno.threshold()), (12 * MSS, Some(25 * MSS)));
 }
 
+//= docs/rfc/rfc6928.md#2-initial
 #[test]
 fn the_initial_window_is_that_of_rfc_6928() {
     assert_eq!(initial_window(1460), 14_600);

@@ -53,6 +53,7 @@ impl Connection {
 
     /// The window that a flow begins with. One lost SYN may have been an accident or a full queue of half-open
     /// connections (RFC 6928 section 2); more of them are congestion (RFC 5681 section 3.1).
+    //= docs/rfc/rfc6928.md#2-syn-loss
     fn initial_window(&self, mss: u32) -> u32 {
         if self.memory.starts_carefully { mss } else { initial_window(mss) }
     }
@@ -226,6 +227,8 @@ impl Connection {
 
     /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1): the
     /// flow ends once nothing was sent for longer than an RTO.
+    //= docs/rfc/rfc5681.md#4.1-idle
+    //= docs/rfc/rfc6928.md#2-restart
     pub(crate) fn rest(&mut self, cx: &Context<'_>) {
         let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
         if idle && self.send.queued() == 0 && !self.send.is_outstanding() {

@@ -28,6 +28,8 @@ const ICMP_HEADER: usize = 8;
 
 /// Reads an ICMP message; `None` unless it is an error that quotes a TCP segment with its ports and
 /// sequence number.
+//= docs/rfc/rfc9293.md#MUST-55
+//= docs/rfc/rfc5927.md#6-quench
 pub(crate) fn parse(message: &[u8], is_v4: bool) -> Option<IcmpError> {
     let (kind, code) = (*message.first()?, *message.get(1)?);
     let quoted = message.get(ICMP_HEADER..)?;

@@ -143,6 +143,11 @@ const TIMESTAMPS: u8 = 8;
 impl Options {
     /// Reads an option list. Unknown options are skipped by their length; a length that can't be
     /// ends the list (MUST-5, MUST-6, MUST-7): what came before it counts.
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-5
+    //= docs/rfc/rfc9293.md#MUST-6
+    //= docs/rfc/rfc9293.md#MUST-7
+    //= docs/rfc/rfc9293.md#MUST-64
     pub(crate) fn parse(mut list: &[u8]) -> Options {
         let mut options = Options::default();
         while let Some((&kind, rest)) = list.split_first() {
@@ -166,6 +171,7 @@ impl Options {
         list.get(2..length)
     }
 
+    //= docs/rfc/rfc7323.md#2.3-limit
     fn read(&mut self, kind: u8, body: &[u8]) {
         match (kind, body.len()) {
             (MSS, 2) => self.mss = be16(body, 0),
@@ -193,6 +199,7 @@ impl Options {
     }
 
     /// Writes the options, each padded with NOPs to whole words, into [`Options::length`] bytes.
+    //= docs/rfc/rfc2018.md#3-format
     pub(crate) fn write(&self, mut out: &mut [u8]) {
         let mut put = |bytes: &[u8]| {
             let (head, tail) = core::mem::take(&mut out).split_at_mut(bytes.len());
@@ -253,6 +260,7 @@ pub(crate) struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// Reads a segment from a TCP header and what follows it.
+    //= docs/rfc/rfc9293.md#MUST-62
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<HEADER>().ok_or(DropReason::BadHeader)?;
         let length = usize::from(header[12] >> 4) * 4;
@@ -299,6 +307,8 @@ impl<'a> Segment<'a> {
 mod tests {
     use super::*;
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-64
     #[test]
     fn options_are_read_on_any_alignment() {
         for pad in 0..4 {
@@ -312,6 +322,8 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-6
     #[test]
     fn unknown_options_are_skipped_by_their_length() {
         for kind in [9u8, 28, 69, 253, 254] {
@@ -326,11 +338,14 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-69
     #[test]
     fn what_follows_the_end_of_the_list_is_ignored() {
         assert_eq!(Options::parse(&[NOP, END, MSS, 4, 5, 0xb4, NOP, NOP]), Options::default());
     }
 
+    //= docs/rfc/rfc9293.md#MUST-7
     #[test]
     fn an_impossible_length_ends_the_list_and_keeps_what_came_before() {
         for bad in [&[9u8, 0][..], &[9, 1], &[9, 9, 0], &[9], &[2, 3, 5], &[2, 5, 1, 2, 3]] {
@@ -344,6 +359,7 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-68
     #[test]
     fn what_is_written_is_read_back() {
         let timestamps = Some(Timestamps { value: 7, echo: 8 });

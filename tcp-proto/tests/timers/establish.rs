@@ -8,6 +8,8 @@ use crate::{PEER_SYN, SECOND, defaults, times_out_silently_at};
 const SYN: &str = "S 0:0 <mss 1460>";
 const SYN_ACK: &str = "SA 0:0 ack 1 <mss 1460>";
 
+//= docs/rfc/rfc9293.md#MUST-22
+//= docs/rfc/rfc9293.md#MUST-23
 #[test]
 fn an_unanswered_syn_is_repeated_seven_times_and_given_up_after_more_than_three_minutes() {
     let mut t = Trace::connect(defaults());
@@ -20,6 +22,7 @@ fn an_unanswered_syn_is_repeated_seven_times_and_given_up_after_more_than_three_
     times_out_silently_at(&mut t, 247 * SECOND);
 }
 
+//= docs/rfc/rfc9293.md#MUST-22
 #[test]
 fn the_application_is_told_at_the_third_repeat_of_a_syn_as_of_data() {
     let mut t = Trace::connect(defaults());

@@ -26,7 +26,7 @@ struct Figures {
     missing: usize,
 }
 
-/// The table of figures: a line per RFC and level.
+/// The table of figures, a line per RFC and level, and what is excepted.
 pub fn summary(ledgers: &[Ledger], citations: &[Citation]) -> String {
     let mut table = String::from("| RFC | level | all | implemented | tested | excepted | missing |\n");
     table += "|---|---|--:|--:|--:|--:|--:|\n";
@@ -40,7 +40,17 @@ pub fn summary(ledgers: &[Ledger], citations: &[Citation]) -> String {
             }
         }
     }
-    table
+    table + "\nExcepted, in whole or in part:" + &excepted(ledgers) + ".\n"
+}
+
+/// The ids of all exceptions, RFC by RFC.
+fn excepted(ledgers: &[Ledger]) -> String {
+    let ids = |ledger: &Ledger| {
+        let excepted = ledger.requirements.iter().filter(|requirement| requirement.exception.is_some());
+        excepted.map(|requirement| format!(" {}", requirement.id)).collect::<String>()
+    };
+    let named = ledgers.iter().map(|ledger| (ledger, ids(ledger))).filter(|(_, ids)| !ids.is_empty());
+    named.map(|(ledger, ids)| format!(" {}{ids}", ledger.name)).collect::<Vec<_>>().join(";")
 }
 
 /// The whole report.
@@ -113,6 +123,7 @@ mod tests {
         let ledgers = [Ledger { name: "rfc9".into(), title: "RFC 9: T".into(), requirements }];
         let citations = [citation("A", "a", false), citation("A", "b", true), citation("C", "c", false)];
         let table = summary(&ledgers, &citations);
+        assert!(table.ends_with("Excepted, in whole or in part: rfc9 B.\n"), "{table}");
         assert!(table.contains("| 9 | MUST | 2 | 1 | 1 | 1 | 0 |\n| 9 | MAY | 1 | 1 | 0 | 0 | 1 |\n"), "{table}");
     }
 
