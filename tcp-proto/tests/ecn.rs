@@ -56,7 +56,7 @@ fn without_it_in_the_configuration_a_peers_offer_is_ignored() {
     t.stack("SA 0:0 ack 1 <mss 1460>");
 }
 
-//= docs/rfc/rfc3168.md#6.1.1-retry
+//= docs/rfc/rfc3168.md#6.1.1.1-retry
 #[test]
 fn a_repeated_syn_does_without() {
     let mut t = Trace::connect(with_ecn());

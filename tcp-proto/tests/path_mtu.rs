@@ -30,7 +30,7 @@ fn sizes(t: &mut Trace) -> Vec<usize> {
 }
 
 //= docs/rfc/rfc1191.md#3-reduce
-//= docs/rfc/rfc1191.md#3-resend
+//= docs/rfc/rfc1191.md#6.4-resend
 //= docs/rfc/rfc9293.md#MUST-16
 #[test]
 fn segments_get_as_small_as_a_router_says_and_go_again_at_once() {

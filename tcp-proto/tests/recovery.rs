@@ -80,7 +80,7 @@ fn after_more_than_one_lost_syn_it_starts_with_one_segment_until_it_rests() {
 //= docs/rfc/rfc9293.md#MUST-19
 //= docs/rfc/rfc5681.md#3.1-slow-start
 //= docs/rfc/rfc3465.md#2.2-slow-start
-//= docs/rfc/rfc3465.md#2.2-limit
+//= docs/rfc/rfc3465.md#2.3-limit
 //= docs/rfc/rfc9293.md#SHLD-28
 #[test]
 fn in_slow_start_every_acknowledged_segment_lets_two_go() {
@@ -109,7 +109,6 @@ fn a_window_that_is_not_used_does_not_grow() {
 }
 
 //= docs/rfc/rfc5681.md#4.1-idle
-//= docs/rfc/rfc6928.md#2-restart
 #[test]
 fn after_an_idle_time_of_more_than_an_rto_sending_starts_over_with_ten_segments() {
     // The window grows by a segment with each of nine ACKs, and by two with that of all the rest.
@@ -218,7 +217,7 @@ fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
 }
 
 //= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-old
-//= docs/rfc/rfc5681.md#3.2-duplicate
+//= docs/rfc/rfc5681.md#2-duplicate
 #[test]
 fn acks_that_say_anything_else_are_no_duplicates() {
     let mut t = Trace::sending();
@@ -290,7 +289,7 @@ fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     t.sends(10..12);
 }
 
-//= docs/rfc/rfc6582.md#4-timeout
+//= docs/rfc/rfc6582.md#3.2-timeout
 //= docs/rfc/rfc6582.md#3.2-enter
 #[test]
 fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {

@@ -153,7 +153,7 @@ fn with_timestamps_three_blocks_fit() {
 //= docs/rfc/rfc2883.md#4-first
 //= docs/rfc/rfc2883.md#4-once
 //= docs/rfc/rfc2883.md#4.1-full
-//= docs/rfc/rfc2883.md#4.2-second
+//= docs/rfc/rfc2883.md#4-larger
 #[test]
 fn what_arrived_twice_is_reported_once_and_first() {
     let mut t = Trace::sacking();
@@ -372,8 +372,9 @@ fn after_a_timeout_what_the_peer_reported_is_not_sent_again() {
     }
 }
 
-//= docs/rfc/rfc2018.md#5-tail
-//= docs/rfc/rfc2018.md#8-reneging
+//= docs/rfc/rfc2018.md#8-keep
+//= docs/rfc/rfc2018.md#5-timeout-first
+//= docs/rfc/rfc2018.md#5-timeout-forget
 #[test]
 fn a_peer_that_forgets_what_it_reported_gets_it_again() {
     let mut t = Trace::sending();

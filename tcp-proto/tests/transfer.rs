@@ -398,7 +398,7 @@ fn a_timestamp_may_wrap() {
     t.stack(". 1:1 ack 11 <ts 1000000 5>");
 }
 
-//= docs/rfc/rfc7323.md#5.3-rst
+//= docs/rfc/rfc7323.md#5.2-rst
 #[test]
 fn a_reset_counts_whatever_its_timestamp() {
     for reset in ["R 1:1 <ts 1 0>", "R 1:1"] {

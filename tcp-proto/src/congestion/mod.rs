@@ -19,7 +19,7 @@ const MAX_WINDOW: u32 = 1 << 30;
 
 /// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
 /// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
-//= docs/rfc/rfc3465.md#2.2-limit
+//= docs/rfc/rfc3465.md#2.3-limit
 const SLOW_START_LIMIT: u32 = 2;
 //= docs/rfc/rfc3465.md#2.3-after-timeout
 const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;

@@ -29,7 +29,7 @@ fn slow_start_doubles_per_round_trip_and_avoidance_adds_a_segment() {
     assert_eq!(reno.window(), 11_000);
 }
 
-//= docs/rfc/rfc3465.md#2.2-limit
+//= docs/rfc/rfc3465.md#2.3-limit
 //= docs/rfc/rfc3465.md#2.3-after-timeout
 //= docs/rfc/rfc9406.md#4.2-limit
 #[test]

@@ -228,7 +228,6 @@ impl Connection {
     /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1): the
     /// flow ends once nothing was sent for longer than an RTO.
     //= docs/rfc/rfc5681.md#4.1-idle
-    //= docs/rfc/rfc6928.md#2-restart
     pub(crate) fn rest(&mut self, cx: &Context<'_>) {
         let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
         if idle && self.send.queued() == 0 && !self.send.is_outstanding() {

@@ -217,7 +217,7 @@ impl Connection {
     }
 
     //= docs/rfc/rfc3168.md#6.1.1-offer
-    //= docs/rfc/rfc3168.md#6.1.1-retry
+    //= docs/rfc/rfc3168.md#6.1.1.1-retry
     fn syn_flags(&self) -> Flags {
         let answers = self.state == State::SYN_RCVD;
         let ecn = match answers {

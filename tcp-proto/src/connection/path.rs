@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// From now on packets are smaller, and those under way are sent again as smaller ones.
-    //= docs/rfc/rfc1191.md#3-resend
+    //= docs/rfc/rfc1191.md#6.4-resend
     fn lower_path_mtu(&mut self, cx: &Context<'_>, mtu: u16, until: u32) {
         self.path = PathMtu { limit: mtu, claimed: 0, until };
         self.resend_larger_than(self.segment_size(cx).into());

@@ -184,7 +184,7 @@ impl Receiver {
 
     /// The first `most` of them (RFC 2018 section 4; what arrived twice goes first, RFC 2883 section 4).
     //= docs/rfc/rfc2883.md#4-first
-    //= docs/rfc/rfc2883.md#4.2-second
+    //= docs/rfc/rfc2883.md#4-larger
     pub(super) fn sacks(&self, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         let runs = self.buffer.iter().flat_map(|buffer| {

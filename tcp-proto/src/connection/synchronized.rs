@@ -172,7 +172,7 @@ impl Connection {
     //= docs/rfc/rfc9293.md#3.10.7.4-2-CLOSING
     //= docs/rfc/rfc5961.md#3.2-exact
     //= docs/rfc/rfc5961.md#3.2-challenge
-    //= docs/rfc/rfc7323.md#5.3-rst
+    //= docs/rfc/rfc7323.md#5.2-rst
     fn second_check_rst(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.rst() {
             return NEXT;
@@ -330,7 +330,7 @@ impl Connection {
     }
 
     /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
-    //= docs/rfc/rfc5681.md#3.2-duplicate
+    //= docs/rfc/rfc5681.md#2-duplicate
     fn bare_ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
         let duplicate = self.send.is_outstanding() && window == self.send.window && window > 0;
         self.flow_acked(cx, segment, 0, duplicate);

@@ -91,7 +91,7 @@ impl NewReno {
     //= docs/rfc/rfc5681.md#3.2-fast-retransmit
     //= docs/rfc/rfc5681.md#3.2-inflate
     //= docs/rfc/rfc6582.md#3.2-enter
-    //= docs/rfc/rfc6582.md#4-timeout
+    //= docs/rfc/rfc6582.md#3.2-timeout
     fn on_duplicate(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         let at = news.at;
         // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582

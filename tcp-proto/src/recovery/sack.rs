@@ -322,7 +322,8 @@ impl Sack {
     }
 
     /// The retransmission timer expired.
-    //= docs/rfc/rfc2018.md#8-reneging
+    //= docs/rfc/rfc2018.md#5-timeout-first
+    //= docs/rfc/rfc2018.md#5-timeout-forget
     //= docs/rfc/rfc8985.md#6.3-rto
     pub(super) fn on_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         let at = news.at;

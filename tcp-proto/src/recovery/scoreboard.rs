@@ -118,7 +118,7 @@ impl Scoreboard {
 
     /// The peer has `span`; `each` sees the segments that it reports for the first time. Octets of them.
     //= docs/rfc/rfc2018.md#5-scoreboard
-    //= docs/rfc/rfc2018.md#5-tail
+    //= docs/rfc/rfc2018.md#8-keep
     pub(super) fn sack(&mut self, span: Span, mut each: impl FnMut(&Sent)) -> u32 {
         let mut news = 0;
         for index in self.index_of(span.start)..self.segments.len() {
