@@ -273,7 +273,6 @@ fn in_congestion_avoidance_a_window_of_acks_lets_one_segment_more_go() {
 }
 
 //= docs/rfc/rfc5681.md#3.1-loss-window
-//= docs/rfc/rfc3465.md#2.3-after-timeout
 #[test]
 fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     let mut t = Trace::sending();
@@ -304,7 +303,6 @@ fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
     assert_eq!(t.congestion().1, Some(5.0));
 }
 
-//= docs/rfc/rfc5681.md#3.1-once
 #[test]
 fn a_second_timeout_of_the_same_data_does_not_halve_the_threshold_again() {
     let mut t = Trace::established(TcpConfig { retries1: 5, ..plain() });

@@ -42,6 +42,8 @@ fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
     assert_eq!(reno.window(), 2 * MSS);
 }
 
+//= docs/rfc/rfc5681.md#3.1-once
+//= docs/rfc/rfc5681.md#3.1-loss-window
 #[test]
 fn a_timeout_starts_over_and_a_second_one_does_not_halve_again() {
     let mut reno = reno();
