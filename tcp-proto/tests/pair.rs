@@ -448,7 +448,7 @@ impl App {
             Event::Connected(id) | Event::Readable(id) | Event::Writable(id) => self.act(stack, now, id, chance),
             Event::Closed(id, CloseReason::Finished) => self.act(stack, now, id, chance),
             Event::Closed(_, reason) => panic!("a connection ended with {reason:?}"),
-            Event::Retransmitting(_) => {}
+            Event::Retransmitting(_) | Event::Urgent(_) => {}
         }
     }
 

@@ -9,6 +9,7 @@ mod demo;
 mod lab;
 mod load;
 mod process;
+mod rfc;
 mod root;
 mod setup;
 mod test;
@@ -67,6 +68,12 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
+    /// Show which requirements of the RFCs are implemented and tested, write docs/CONFORMANCE.md, fail on a gap.
+    Rfc {
+        /// Write nothing: fail when docs/CONFORMANCE.md is out of date.
+        #[arg(long)]
+        check: bool,
+    },
     /// The part of `test` that runs as root: test programs that are built already.
     #[command(hide = true)]
     EndToEnd {
@@ -124,6 +131,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Demo => demo::run(raised),
         Command::Lab { command } => lab::run(command, raised),
         Command::Test { long } => test::run(*long),
+        Command::Rfc { check } => rfc::run(*check),
         Command::EndToEnd { times, programs } => test::end_to_end(programs, *times),
     }
 }
