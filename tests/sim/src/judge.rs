@@ -111,6 +111,7 @@ impl Judge {
                 for row in rows(&worker.stack, now).iter().filter(|row| waits_for_answer(row)) {
                     let by = now + row.rto + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
+                    crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
                 }
             }
