@@ -148,7 +148,11 @@ impl World {
             }
         }
         self.judge.meet_demands(self.now, &self.hosts);
-        assert!(self.turns < MAX_TURNS || end != Instant::MAX, "no end after {MAX_TURNS} turns, {} of them idle", self.idle);
+        assert!(
+            self.turns < MAX_TURNS || end != Instant::MAX,
+            "no end after {MAX_TURNS} turns, {} of them idle",
+            self.idle
+        );
         true
     }
 

@@ -1,10 +1,10 @@
-//! What selective repair must bring: the bars of goodput, on simulated paths. The matrix itself is a snapshot that
-//! `cargo xtask sim --goodput` writes.
+//! What selective repair must bring: the bars of goodput, on simulated paths. The matrix itself is a snapshot; after a
+//! change that is meant, `cargo xtask sim --goodput > tests/sim/goodput.txt` renews it.
 
 use std::time::Duration;
 
 use sim::faults::Way;
-use sim::goodput::{Setting, goodput, model};
+use sim::goodput::{Setting, goodput, matrix, model};
 use tcp_proto::CongestionAlgorithm::{self, Cubic, Reno};
 
 const RTT: Duration = Duration::from_millis(50);
@@ -25,6 +25,11 @@ fn at_one_percent_loss_sack_is_faster_than_newreno_and_as_fast_as_the_models_say
         assert!(gain >= 1.1, "{congestion:?}: {gain}");
         assert!((0.8..=1.2).contains(&share), "{congestion:?}: {share}");
     }
+}
+
+#[test]
+fn the_matrix_is_that_of_the_snapshot() {
+    assert_eq!(matrix(), include_str!("../goodput.txt"));
 }
 
 #[test]
