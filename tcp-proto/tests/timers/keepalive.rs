@@ -148,3 +148,11 @@ fn a_half_closed_connection_is_kept_alive_from_either_end() {
     assert_eq!(t.state(), State::CLOSE_WAIT);
     t.stack_at(SECOND, ". 0:0 ack 2");
 }
+
+#[test]
+fn a_probe_does_not_count_as_the_ack_that_is_owed() {
+    let mut t = Trace::established(TcpConfig { keepalive_time: ms(30), ..quick() });
+    t.peer("PA 1:51 ack 1");
+    t.stack_at(30, ". 0:0 ack 51");
+    t.stack_at(40, ". 1:1 ack 51");
+}
