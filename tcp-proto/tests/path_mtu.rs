@@ -139,3 +139,21 @@ fn small_segments_that_are_not_acknowledged_say_nothing_about_the_path() {
     }
     assert_eq!(t.connection().info().mss, 1460);
 }
+
+#[test]
+fn what_is_left_of_a_stream_may_be_too_large_for_a_path_although_it_is_no_full_segment() {
+    let mut t = Trace::established_with(plain(), "S 0:0 <mss 1460>", 65_535);
+    t.write(1000);
+    t.stack("PA 1:1001 ack 1");
+    let mut lost = 0;
+    while lost < 2 {
+        t.jump("the timeout");
+        lost += sizes(&mut t).iter().filter(|size| **size == 1000).count();
+    }
+    let mut sent = Vec::new();
+    while sent.is_empty() {
+        t.jump("R1");
+        sent = sizes(&mut t);
+    }
+    assert_eq!(sent[0], 536);
+}

@@ -478,3 +478,47 @@ fn no_more_segments_are_under_way_than_are_remembered() {
     t.acks_bytes(100);
     assert!(std::iter::from_fn(|| t.take()).count() > 0);
 }
+
+#[test]
+fn nagle_does_not_hold_a_tail_loss_probe_back() {
+    let mut t = Trace::sending_only(2);
+    t.write(10);
+    t.quiet();
+    // Two round trips of 100 ms after the last sending at 100 ms.
+    t.stack_at(300, &format!("PA {}:{} ack 1", at(2), at(2) + 10));
+}
+
+#[test]
+fn after_a_timeout_the_first_segment_goes_again_whatever_else_is_in_flight() {
+    let mut t = Trace::sacking();
+    t.connection().set_nodelay(true);
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.quiet_until(200);
+    t.acks_bytes(100);
+    t.write(100);
+    t.stack("PA 101:201 ack 1");
+    t.quiet_until(490);
+    t.write(2 * SIZE as usize);
+    t.stack(". 201:1661 ack 1");
+    t.stack("PA 1661:3121 ack 1");
+    // Those were sent 10 ms ago, and are no sign of the fate of the first.
+    t.stack_at(500, ". 101:201 ack 1");
+}
+
+#[test]
+fn without_a_measured_round_trip_two_reports_do_not_prove_a_loss_at_once() {
+    let mut t = Trace::listen(with_sack());
+    t.peer("S 0:0 <mss 1460,sackOK>");
+    t.stack("SA 0:0 ack 1 <mss 1460,sackOK>");
+    t.stack_at(1000, "SA 0:0 ack 1 <mss 1460,sackOK>");
+    t.quiet_until(1050);
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    t.write(1_000_000);
+    t.sends(0..10);
+    t.quiet_until(1150);
+    t.peer(&format!(". 1:1 ack 1 <sack {}:{}>", at(1), at(3)));
+    let again = std::iter::from_fn(|| t.take()).filter(|seg| seg.seq == at(0)).count();
+    assert_eq!(again, 0, "a quarter of the round trip is left for reordering");
+}

@@ -115,6 +115,10 @@ impl Connection {
         }
         self.probes = self.probes.saturating_add(1);
         self.retries = self.retries.saturating_add(1);
+        // A small window's probe is as large as the window, and may be too large for the path.
+        if u32::from(self.probes) > self.config.retries1 && self.send.window > 1 {
+            self.suspect_path(cx);
+        }
         self.resend();
         self.probe_due = Some(Probe::Window);
     }

@@ -73,6 +73,11 @@ impl Connection {
         self.flow.as_ref().is_some_and(|flow| flow.recovery.is_active())
     }
 
+    /// Whether a tail loss probe is to be sent.
+    pub(super) fn probes_tail(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.recovery.is_probing())
+    }
+
     pub(super) fn outstanding(&self, cx: &Context<'_>) -> Outstanding {
         Outstanding { una: self.send.una, next: self.send.next, mss: self.segment_size(cx).into() }
     }

@@ -86,7 +86,8 @@ impl Connection {
         let window = self.send.window.saturating_sub(next.seq - self.send.una);
         let room = if probe { self.send.window.max(1) } else { window.min(next.budget) };
         let piece = self.piece(next.seq, room.min(next.most), size, probe);
-        let goes = piece.end() != piece.seq && (probe || self.stream_may_go(&piece, size, at));
+        // Nothing may keep a probe back: it was waited for long enough (RFC 8985 section 7.3).
+        let goes = piece.end() != piece.seq && (probe || self.probes_tail() || self.stream_may_go(&piece, size, at));
         goes.then_some(Plan::Stream(piece))
     }
 

@@ -110,7 +110,8 @@ impl Connection {
     }
 
     /// The four cases of RFC 9293 section 3.10.7.4. With a closed window, an ACK or RST at RCV.NXT counts
-    /// although nothing more would (MUST-66). A RST counts with the number it came with, whatever it carries (RFC
+    /// although nothing more would (MUST-66); so does a bare ACK at the right edge of an open one, where a sender
+    /// stands who filled it (docs/decisions/0010). A RST counts with the number it came with, whatever it carries (RFC
     /// 5961 section 3.2).
     //= docs/rfc/rfc9293.md#MUST-66
     //= docs/rfc/rfc9293.md#3.10.7.4-1-acceptability
@@ -120,9 +121,12 @@ impl Connection {
     fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         let (next, window) = (self.recv.next, self.recv.window());
         let in_window = |seq: SeqNum| seq.at_or_after(next) && seq.before(next + window);
+        let flows = self.state.is_synchronized() && self.state != State::TIME_WAIT;
+        let at_the_edge = flows && segment.has_ack() && segment.seq == next + window;
         match window {
             0 => segment.seq == next,
-            _ if segment.length() == 0 || segment.rst() => in_window(segment.seq),
+            _ if segment.rst() => in_window(segment.seq),
+            _ if segment.length() == 0 => in_window(segment.seq) || at_the_edge,
             _ => in_window(segment.seq) || in_window(segment.end() - 1),
         }
     }

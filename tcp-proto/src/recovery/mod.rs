@@ -139,6 +139,11 @@ impl Recovery {
         }
     }
 
+    /// Whether a probe is what is sent next.
+    pub(crate) fn is_probing(&self) -> bool {
+        matches!(self, Recovery::Sack(sack) if sack.is_probing())
+    }
+
     /// Octets were sent; `next` is SND.NXT before that.
     pub(crate) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         match self {

@@ -73,6 +73,12 @@ fn what_the_document_records_is_what_the_stack_does() {
 fn no_segment_outside_of_the_window_changes_anything_but_what_opens() {
     let outside = |cell: &Cell| matches!(cell.seq, Seq::Old | Seq::Edge | Seq::Above);
     for (situation, cell, outcome) in cells().filter(|(_, cell, _)| outside(cell)) {
+        // Decision 10.
+        let bare_ack = cell.acks() && !cell.rst() && !cell.syn() && !cell.fin() && !cell.text;
+        let flows = situation.state.is_synchronized() && situation.state != State::TIME_WAIT;
+        if bare_ack && cell.seq == Seq::Edge && flows {
+            continue;
+        }
         let reopens = situation.reusable && cell.syn() && !cell.acks() && !cell.rst();
         let crosses = situation.state == State::SYN_RCVD && !situation.passive;
         let opens = reopens || crosses && cell.syn() && !cell.rst() && cell.ack == Ack::All;

@@ -175,3 +175,11 @@ fn an_application_can_switch_it_on_and_off_for_one_connection() {
     }
     times_out_with_a_reset_at(&mut t, HOUR + 4 * SECOND, "RA 1:1 ack 1");
 }
+
+#[test]
+fn a_probe_does_not_count_as_the_ack_that_is_owed() {
+    let mut t = Trace::established(TcpConfig { keepalive_time: ms(30), ..quick() });
+    t.peer("PA 1:51 ack 1");
+    t.stack_at(30, ". 0:0 ack 51");
+    t.stack_at(40, ". 1:1 ack 51");
+}

@@ -29,6 +29,8 @@ pub struct Judge {
     round_trip: Duration,
     /// Whether the plan lets progress be demanded at all.
     may_demand: bool,
+    /// Whether ports are used again: a SYN may have to wait for the end of a TIME_WAIT.
+    reopens: bool,
     memory: [usize; 2],
 }
 
@@ -59,7 +61,10 @@ impl Judge {
         let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || plan.deaf_after.is_some();
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
+        let mut ports: Vec<u16> = plan.talks.iter().map(|talk| talk.port).collect();
+        ports.dedup();
         Judge {
+            reopens: ports.len() < plan.talks.len(),
             flights: HashMap::new(),
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
@@ -109,8 +114,12 @@ impl Judge {
         for host in hosts {
             for (queue, worker) in host.workers.iter().enumerate() {
                 for row in rows(&worker.stack, now).iter().filter(|row| waits_for_answer(row)) {
+                    if self.reopens && row.state == State::SYN_SENT {
+                        continue;
+                    }
                     let by = now + row.rto + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
+                    crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
                 }
             }
