@@ -416,3 +416,13 @@ fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     t.acks(12, &[(0, 1)]);
     assert_eq!(t.congestion().1, None);
 }
+
+#[test]
+fn a_closed_window_is_probed_with_its_first_octet_although_the_peer_reports_to_have_it() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:1 ack 1 win 0");
+    t.write(100);
+    t.stack_at(400, ". 1:2 ack 1");
+    t.peer_seg(&Seg { sacks: vec![(1, 2)], window: 0, ..Seg::parse(". 1:1 ack 1") });
+    t.stack_at(1000, ". 1:2 ack 1");
+}
