@@ -66,6 +66,7 @@ pub struct Place {
     /// What the IP packet carries, and where that ends.
     pub body: usize,
     pub end: usize,
+    is_v4: bool,
     protocol: u8,
 }
 
@@ -78,13 +79,13 @@ pub fn place(frame: &[u8]) -> Option<Place> {
             let header = frame.get(ip..ip + 20)?;
             let body = ip + usize::from(header[0] & 0xf).max(5) * 4;
             let end = (ip + usize::from(be(header, 2)?)).min(frame.len());
-            (body <= end).then_some(Place { ip, body, end, protocol: header[9] })
+            (body <= end).then_some(Place { ip, body, end, is_v4: true, protocol: header[9] })
         }
         0x86dd => {
             let header = frame.get(ip..ip + 40)?;
             let end = (ip + 40 + usize::from(be(header, 4)?)).min(frame.len());
             let (protocol, body) = skip_extensions(&frame[..end], header[6], ip + 40)?;
-            Some(Place { ip, body, end, protocol })
+            Some(Place { ip, body, end, is_v4: false, protocol })
         }
         _ => None,
     }
@@ -115,12 +116,11 @@ pub fn fit(frame: &mut [u8]) {
 /// Puts the checksums right: of the IPv4 header and of what it or IPv6 carries, TCP or ICMP.
 pub fn seal(frame: &mut [u8]) {
     let Some(place) = place(frame) else { return };
-    let is_v4 = frame[place.ip] >> 4 == 4;
-    if is_v4 {
+    if place.is_v4 {
         set_sum(frame, place.ip + 10, place.ip, place.body, 0);
     }
     let length = place.end - place.body;
-    let addresses = if is_v4 { place.ip + 12..place.ip + 20 } else { place.ip + 8..place.ip + 40 };
+    let addresses = if place.is_v4 { place.ip + 12..place.ip + 20 } else { place.ip + 8..place.ip + 40 };
     let pseudo = u32::from(sum(&frame[addresses], 0)) + u32::from(place.protocol) + length as u32;
     match place.protocol {
         6 => set_sum(frame, place.body + 16, place.body, place.end, pseudo),

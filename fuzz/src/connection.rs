@@ -1,2 +1,0 @@
-//! placeholder
-pub fn run(_: &[u8]) {}
