@@ -10,6 +10,7 @@ mod frames;
 mod input;
 mod listener;
 mod naive;
+mod rows;
 mod wire;
 
 /// A fuzz target.

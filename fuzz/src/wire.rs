@@ -14,6 +14,7 @@ use tests::segment::Segment;
 use crate::frames::{self, addresses};
 use crate::input::{Input, bit};
 use crate::naive::{self, What};
+use crate::rows::rows;
 
 const NOW: Instant = Instant::from_millis(1_000_000);
 /// MTU of the interface.
@@ -119,7 +120,5 @@ fn syn_arrives(v6: bool, ack_follows: bool, list: &[u8]) {
 }
 
 fn mss_of(stack: &Stack) -> u16 {
-    let mut rows = Vec::new();
-    assert_eq!(stack.snapshot(NOW, 0, usize::MAX / 2, &mut rows), None);
-    rows.first().expect("a connection").mss
+    rows(stack, NOW).first().expect("a connection").mss
 }

@@ -17,6 +17,7 @@ use super::judge::{Ours, trace};
 use super::peer::{ACK, FIN, Peer, SYN};
 use super::setup::Setup;
 use crate::frames::{self, Segment};
+use crate::rows;
 use crate::wire::{read, transmitted};
 
 /// Frames that the stack sends in a row, at most: more than fit its send buffer.
@@ -124,8 +125,7 @@ impl Bench {
 
     /// The connection, if there is one that has not ended.
     pub fn row(&self) -> Option<ConnectionInfo> {
-        let mut rows = Vec::new();
-        assert_eq!(self.stack.snapshot(self.now, 0, usize::MAX / 2, &mut rows), None);
+        let mut rows = rows::rows(&self.stack, self.now);
         assert!(rows.len() <= 1, "two connections with one 4-tuple: {rows:?}");
         rows.pop()
     }
@@ -308,7 +308,7 @@ impl Bench {
         for _ in 0..MAX_HEALING_ROUNDS {
             let sent = self.turn(usize::MAX);
             let Some(row) = self.row() else { return };
-            if !self.is_waiting(&row) {
+            if !rows::is_waiting(&row, self.has_unsent(&row)) {
                 return;
             }
             if sent {

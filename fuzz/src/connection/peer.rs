@@ -11,6 +11,7 @@ pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
+pub const ECE: u8 = 64;
 
 /// A segment that was said: octets from `start` on.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct Peer {
     latest: u32,
     /// The furthest right edge that it offered to the stack's present connection.
     pub edge: Option<u32>,
+    /// Whether a SYN of its offered ECN.
+    pub offered_ecn: bool,
 }
 
 /// The octet of the peer's stream with this number.
@@ -41,7 +44,7 @@ pub fn octet(seq: u32) -> u8 {
 
 impl Peer {
     pub fn new(offers: Offers, isn: u32) -> Peer {
-        Peer { offers, isn, said: Vec::new(), clocks: Vec::new(), latest: CLOCK, edge: None }
+        Peer { offers, isn, said: Vec::new(), clocks: Vec::new(), latest: CLOCK, edge: None, offered_ecn: false }
     }
 
     /// Its clock, `elapsed` ms after the beginning: never behind what it showed.
@@ -54,6 +57,7 @@ impl Peer {
     pub fn says(&mut self, segment: &Segment, clock: Option<u32>) {
         let (syn, fin) = (segment.flags & SYN != 0, segment.flags & FIN != 0);
         let length = segment.payload.len() as u32 + u32::from(syn) + u32::from(fin);
+        self.offered_ecn |= syn && segment.flags & ECE != 0;
         self.said.push(Said { start: segment.seq, length, syn, fin });
         if let Some(clock) = clock {
             self.clocks.push(clock);

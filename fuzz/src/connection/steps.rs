@@ -8,12 +8,11 @@ use tcp_proto::{ConnectionInfo, Received, State};
 
 use super::bench::{App, Bench};
 use super::judge::{our_stream, trace};
-use super::peer::{ACK, FIN, RST, SYN, octet, stream};
+use super::peer::{ACK, ECE, FIN, RST, SYN, octet, stream};
 use crate::frames::{self, Segment};
 use crate::input::{bit, pick};
 
 const PSH: u8 = 8;
-const ECE: u8 = 0x40;
 const CWR: u8 = 0x80;
 const USUAL_FLAGS: [u8; 15] = [
     ACK,
