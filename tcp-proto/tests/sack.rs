@@ -522,3 +522,13 @@ fn without_a_measured_round_trip_two_reports_do_not_prove_a_loss_at_once() {
     let again = std::iter::from_fn(|| t.take()).filter(|seg| seg.seq == at(0)).count();
     assert_eq!(again, 0, "a quarter of the round trip is left for reordering");
 }
+
+#[test]
+fn a_closed_window_is_probed_with_its_first_octet_although_the_peer_reports_to_have_it() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:1 ack 1 win 0");
+    t.write(100);
+    t.stack_at(400, ". 1:2 ack 1");
+    t.peer_seg(&Seg { sacks: vec![(1, 2)], window: 0, ..Seg::parse(". 1:1 ack 1") });
+    t.stack_at(1000, ". 1:2 ack 1");
+}

@@ -416,3 +416,20 @@ impl Trace {
         1
     }
 }
+
+#[test]
+fn an_ack_before_the_handshake_is_over_offers_no_more_than_a_repeated_syn_ack_can() {
+    let config = TcpConfig { window_scale: true, recv_buffer: 1 << 20, ..plain() };
+    let mut t = Trace::listen(config);
+    t.show_window = true;
+    t.peer("S 0:0 <mss 1460,ws 7>");
+    t.stack("SA 0:0 ack 1 win 65535 <mss 1460,ws 5>");
+    t.peer(". 2000000:2000000 ack 1");
+    // 65,504 bytes.
+    t.stack(". 1:1 ack 1 win 2047");
+    t.stack_at(1000, "SA 0:0 ack 1 win 65535 <mss 1460,ws 5>");
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11 win 32768");
+}

@@ -78,6 +78,8 @@ struct Flow {
     peer_scale: Offer,
     /// The right edge offered last.
     right_edge: Option<u32>,
+    /// The right edge that its SYN offered last.
+    syn_edge: Option<u32>,
     /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
     peer_acks: HashSet<u32>,
 }
@@ -273,6 +275,9 @@ impl Flow {
     fn check_window(&mut self, segment: &Segment) -> Option<(Rule, String)> {
         let shift = self.shift(segment)?;
         let edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
+        if segment.flags.syn {
+            self.syn_edge = Some(edge);
+        }
         let before = self.right_edge.replace(edge)?;
         let moved = edge.wrapping_sub(before) as i32;
         if moved >= 0 {
@@ -281,6 +286,10 @@ impl Flow {
         self.right_edge = Some(before);
         // A window beyond 16 bits can't be said by a SYN, which may be repeated after it was offered.
         if segment.flags.syn && segment.window == u16::MAX {
+            return None;
+        }
+        // What a SYN offers may be no multiple of the unit of later windows, which can't repeat it exactly then.
+        if self.syn_edge == Some(before) && moved > -(1 << shift) {
             return None;
         }
         let detail = format!("right window edge moved left by {} bytes, from {before} to {edge}", -i64::from(moved));
@@ -510,6 +519,20 @@ mod tests {
         let mut tcp = header(101, Some(504), 1000);
         tcp.set_options_raw(&[2, 9, 0, 0]).unwrap();
         assert_eq!(check(&[from_xtcp(tcp)]), [Rule::OptionsWellFormed]);
+    }
+
+    #[test]
+    fn the_window_of_a_syn_may_be_rounded_down_by_less_than_a_unit_and_no_other() {
+        // 125 units of 8 bytes and 7 more.
+        let mut offers = handshake();
+        offers[1] = from_xtcp({
+            let mut tcp = syn(100, Some(501), Some(3));
+            tcp.window_size = 1007;
+            tcp
+        });
+        for (next, rules) in [(125, &[][..]), (124, &[Rule::WindowNeverShrinks])] {
+            assert_eq!(check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()), rules, "{next} units");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tcp_common::State;
 
 use super::{Connection, Probe};
 use crate::figures::Figure;
-use crate::recovery::Outstanding;
+use crate::recovery::{Next, Outstanding};
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::time::{Duration, Instant};
@@ -81,8 +81,9 @@ impl Connection {
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
         let size = u32::from(self.payload_size(cx));
         let at = self.outstanding(cx);
-        let next = self.next_to_send(at);
         let probe = self.probe_due == Some(Probe::Window);
+        // What a probe asks for is the head, even if the peer reports to have it.
+        let next = if probe { Next { seq: at.una, most: u32::MAX, budget: u32::MAX } } else { self.next_to_send(at) };
         let window = self.send.window.saturating_sub(next.seq - self.send.una);
         let room = if probe { self.send.window.max(1) } else { window.min(next.budget) };
         let piece = self.piece(next.seq, room.min(next.most), size, probe);
@@ -203,7 +204,11 @@ impl Connection {
         };
         let ect = matches!(plan, Plan::Stream(piece) if self.is_marked(&piece));
         let mss = self.receive_segment_size(cx).into();
-        let window = if plan == Plan::Syn { self.recv.advertise_unscaled() } else { self.recv.advertise(mss) };
+        let window = match (plan, self.state) {
+            (Plan::Syn, _) => self.recv.advertise_unscaled(),
+            (_, State::SYN_RCVD) => self.recv.repeat_window(),
+            _ => self.recv.advertise(mss),
+        };
         let options = if plan == Plan::Syn { self.syn_options(cx) } else { self.options(cx) };
         Outgoing { ect, seq, window, flags, options, ..self.bare_segment() }
     }

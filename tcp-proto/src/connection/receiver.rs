@@ -339,6 +339,12 @@ impl Receiver {
         self.edge = self.edge.latest(self.next + window);
         window as u16
     }
+
+    /// The window field of a segment between our SYN and its acknowledgment: no more than the SYN offered, because that
+    /// may have to be sent again, and its field reaches no further.
+    pub(super) fn repeat_window(&self) -> u16 {
+        (self.window() >> self.scale).min(u16::MAX.into()) as u16
+    }
 }
 
 fn initial_capacity(config: &TcpConfig) -> u32 {

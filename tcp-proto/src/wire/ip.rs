@@ -121,7 +121,11 @@ fn skip_extensions(mut next: u8, mut body: &[u8]) -> Result<(u8, &[u8]), DropRea
     for _ in 0..=MAX_EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
-                let head = body.first_chunk::<2>().ok_or(DropReason::BadHeader)?;
+                let head = body.first_chunk::<4>().ok_or(DropReason::BadHeader)?;
+                // With segments left, the packet has yet to go on to others (RFC 8200 section 4.4).
+                if next == ROUTING && head[3] != 0 {
+                    return Err(DropReason::Martian);
+                }
                 next = head[0];
                 body = body.get(usize::from(head[1]) * 8 + 8..).ok_or(DropReason::BadHeader)?;
             }
@@ -194,6 +198,8 @@ mod tests {
         }
         let chain = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[43, 1], &[0; 14], &[6, 0, 0, 0, 0, 0, 0, 0], b"tc"].concat();
         assert_eq!(skip_extensions(0, &chain).ok(), Some((6, &b"tc"[..])));
+        let routed_on = [&[6, 0, 0, 1, 0, 0, 0, 0][..], b"tc"].concat();
+        assert!(matches!(skip_extensions(43, &routed_on), Err(DropReason::Martian)), "segments left");
         let too_long = [[60, 0, 0, 0, 0, 0, 0, 0]; 6].concat();
         assert!(skip_extensions(60, &too_long).is_err());
     }
