@@ -531,7 +531,11 @@ mod tests {
             tcp
         });
         for (next, rules) in [(125, &[][..]), (124, &[Rule::WindowNeverShrinks])] {
-            assert_eq!(check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()), rules, "{next} units");
+            assert_eq!(
+                check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()),
+                rules,
+                "{next} units"
+            );
         }
     }
 
