@@ -54,7 +54,17 @@ impl Pool {
     /// Whether it has a block for whoever can wait: the last quarter is kept for bytes that arrive in order,
     /// so that neither slow readers nor bytes behind gaps shut everybody else out.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_use + BLOCK <= self.limit - self.limit / 4
+        self.has_spare(1)
+    }
+
+    /// Whether it has `blocks` blocks for what can wait.
+    fn has_spare(&self, blocks: usize) -> bool {
+        self.in_use + blocks * BLOCK <= self.limit - self.limit / 4
+    }
+
+    /// Whether it has `blocks` blocks.
+    fn has(&self, blocks: usize) -> bool {
+        self.in_use + blocks * BLOCK <= self.limit
     }
 
     /// A block for what can wait.
@@ -63,11 +73,12 @@ impl Pool {
     }
 
     fn take(&mut self) -> Option<Block> {
-        if self.in_use + BLOCK > self.limit {
-            return None;
-        }
+        self.has(1).then(|| self.hand_out())
+    }
+
+    fn hand_out(&mut self) -> Block {
         self.in_use += BLOCK;
-        Some(self.free.pop().unwrap_or_else(|| Box::new([0; BLOCK])))
+        self.free.pop().unwrap_or_else(|| Box::new([0; BLOCK]))
     }
 
     fn give(&mut self, block: Block) {
@@ -246,37 +257,56 @@ impl ReceiveBuffer {
         if seq != next && self.runs.len() >= MAX_GAPS && !self.touches_a_run(run) {
             return Err(NoRoom::Gaps);
         }
-        if seq != next && !pool.has_room() {
+        let offset = self.len + (seq - next) as usize;
+        let missing = self.missing_blocks(offset, bytes.len());
+        let room = if seq == next { pool.has(missing) } else { missing == 0 || pool.has_spare(missing) };
+        if !room {
             return Err(NoRoom::Memory);
         }
-        let stored = self.store(pool, self.len + (seq - next) as usize, bytes);
-        if stored.is_ok() && seq != next {
+        self.store(pool, offset, bytes);
+        if seq != next {
             self.note_latest(seq);
         }
-        let advance = stored.map(|()| self.note_run(next, run));
+        let advance = self.note_run(next, run);
         self.account(pool);
-        advance
+        Ok(advance)
+    }
+
+    /// Forgets what waits behind gaps, so that bytes in order can have its memory; whether there was any. A peer must
+    /// be ready for that even where it was told of them (RFC 2018 section 8).
+    //= docs/rfc/rfc2018.md#8-discard
+    pub(crate) fn forget_behind_gaps(&mut self, pool: &mut Pool) -> bool {
+        let some = self.has_gaps();
+        self.runs.clear();
+        self.latest = [None; MAX_SACK_BLOCKS];
+        let kept = self.first + (self.head + self.len).div_ceil(BLOCK) as u64;
+        while let Some((_, block)) = self.blocks.pop_back_if(|(number, _)| *number >= kept) {
+            pool.give(block);
+        }
+        self.release(pool);
+        some
     }
 
     fn touches_a_run(&self, run: Span) -> bool {
         self.runs.iter().any(|r| run.start.at_or_before(r.end) && r.start.at_or_before(run.end))
     }
 
-    /// Copies `bytes` to where they belong, `offset` bytes after the first unread one.
-    fn store(&mut self, pool: &mut Pool, offset: usize, bytes: &[u8]) -> Result<(), NoRoom> {
-        let position = self.head + offset;
-        for (block, ..) in pieces(position, bytes.len()) {
+    /// How many blocks are not here yet of those that `length` bytes need, `offset` bytes after the first unread one.
+    fn missing_blocks(&self, offset: usize, length: usize) -> usize {
+        let numbers = pieces(self.head + offset, length).map(|(block, ..)| self.first + block as u64);
+        numbers.filter(|&number| self.find(number).is_err()).count()
+    }
+
+    /// Copies `bytes` to where they belong, `offset` bytes after the first unread one; the pool has the blocks.
+    fn store(&mut self, pool: &mut Pool, offset: usize, bytes: &[u8]) {
+        for (block, within, part) in pieces(self.head + offset, bytes.len()) {
             let number = self.first + block as u64;
-            if let Err(at) = self.find(number) {
-                self.blocks.insert(at, (number, pool.take().ok_or(NoRoom::Memory)?));
-            }
+            let at = self.find(number).unwrap_or_else(|at| {
+                self.blocks.insert(at, (number, pool.hand_out()));
+                at
+            });
+            self.blocks[at].1[within].copy_from_slice(&bytes[part]);
         }
-        for (block, within, part) in pieces(position, bytes.len()) {
-            if let Ok(at) = self.find(self.first + block as u64) {
-                self.blocks[at].1[within].copy_from_slice(&bytes[part]);
-            }
-        }
-        Ok(())
     }
 
     /// Where a block is in the list, or where it would be.

@@ -106,6 +106,8 @@ counted! {
     TimeWaitReused => "time_wait_reused",
     /// A writer waited for memory.
     Starved => "starved",
+    /// What waited behind a gap was given up so that the bytes of the gap had memory.
+    Pruned => "pruned",
     /// The receive buffer grew.
     BufferGrew => "buffer_grew",
 }

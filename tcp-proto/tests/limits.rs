@@ -419,6 +419,34 @@ fn data_for_which_there_is_no_memory_are_dropped_and_taken_once_there_is() {
     assert_eq!(t.stack.buffer_memory(), 0);
 }
 
+//= docs/rfc/rfc2018.md#8-discard
+#[test]
+fn what_waits_behind_a_gap_makes_room_for_what_fills_it() {
+    let config = StackConfig { max_buffer_memory: MEMORY + BOOKKEEPING, ..StackConfig::default() };
+    let mut t = Trace::listen_with(config, TcpConfig { sack: true, ..plain() });
+    t.peer("S 0:0 <mss 1460,sackOK>");
+    t.stack("SA 0:0 ack 1 <mss 1460,sackOK>");
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    for block in [4, 3, 2] {
+        t.peer(&format!(". {0}:{1} ack 1", 1 + 4096 * block, 1001 + 4096 * block));
+        t.take();
+    }
+    for n in 0..2 {
+        t.peer(&format!(". {}:{} ack 1", 1 + 1460 * n, 1461 + 1460 * n));
+        assert_eq!(t.take().unwrap().sacks.len(), 3);
+    }
+    assert_eq!(t.figure("pruned"), 0);
+    t.peer(". 2921:4381 ack 1");
+    let ack = t.take().unwrap();
+    assert_eq!((ack.ack, ack.sacks), (4381, vec![]), "nothing is said of what is not here any more");
+    assert_eq!((t.figure("pruned"), t.drops("no_memory")), (1, 0));
+    t.peer(". 4381:5841 ack 1");
+    t.stack(". 1:1 ack 5841");
+    assert_eq!(t.read(100_000), 5840);
+    assert_eq!(t.stack.buffer_memory(), 0);
+}
+
 #[test]
 fn a_writer_without_memory_is_told_once_there_is_some() {
     let mut t = with_little_memory(plain());

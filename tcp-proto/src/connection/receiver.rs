@@ -234,6 +234,16 @@ impl Receiver {
         Ok(advance)
     }
 
+    /// Gives up what waits behind gaps; whether there was any.
+    pub(super) fn forget_behind_gaps(&mut self, pool: &mut Pool) -> bool {
+        let Some(buffer) = &mut self.buffer else { return false };
+        let some = buffer.forget_behind_gaps(pool);
+        if buffer.is_empty() {
+            self.buffer = None;
+        }
+        some
+    }
+
     pub(super) fn read(&mut self, pool: &mut Pool, into: &mut [u8]) -> usize {
         let Some(buffer) = &mut self.buffer else { return 0 };
         let length = buffer.read(pool, into);

@@ -9,6 +9,7 @@ use super::output::time_since;
 use super::sender::WriterWaits;
 use super::{Connection, Origin};
 use crate::api::{CloseReason, Event};
+use crate::buffer::NoRoom;
 use crate::drops::DropReason;
 use crate::figures::Figure;
 use crate::seq::{SeqNum, Span};
@@ -408,7 +409,7 @@ impl Connection {
             return self.abort(cx, Cause::Abort, CloseReason::Aborted);
         }
         let filled_gap = self.recv.has_gaps();
-        match self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload) {
+        match self.store_text(cx, segment) {
             Ok(0) => self.recv.owe_duplicate(),
             Ok(advance) => self.text_advances(cx, advance, filled_gap),
             Err(why) => {
@@ -416,6 +417,18 @@ impl Connection {
                 self.recv.owed.now = true;
             }
         }
+    }
+
+    /// Stores the text. What waits behind gaps makes room for what fills them: otherwise connections that all hold such
+    /// data could keep each other's gaps open for ever.
+    fn store_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Result<u32, NoRoom> {
+        let stored = self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload);
+        let in_order = segment.seq == self.recv.next;
+        if stored == Err(NoRoom::Memory) && in_order && self.recv.forget_behind_gaps(&mut cx.shared.pool) {
+            cx.count(Figure::Pruned);
+            return self.recv.insert(&mut cx.shared.pool, segment.seq, segment.payload);
+        }
+        stored
     }
 
     /// Whether nobody will ever read what arrives: the application is gone (SHLD-3).

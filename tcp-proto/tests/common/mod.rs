@@ -670,6 +670,11 @@ impl Trace {
         self.stack.drops().iter().find(|(name, _)| *name == reason).unwrap_or_else(|| panic!("{reason}?")).1
     }
 
+    /// How often the stack counted `name`.
+    pub fn figure(&self, name: &str) -> u64 {
+        self.stack.figures().into_iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name}?")).1
+    }
+
     /// Every connection is gone and no memory is held.
     #[track_caller]
     pub fn assert_empty(&self) {
