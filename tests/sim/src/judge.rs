@@ -8,7 +8,7 @@ use tcp_proto::{ConnectionInfo, ConnectionKey, Instant, Stack, State};
 
 use crate::app::Stage;
 use crate::host::Host;
-use crate::plan::Plan;
+use crate::plan::{Opener, Plan};
 
 /// Segments by which what is in flight may exceed the congestion window: limited transmit, and one that is sent whole
 /// although less would have fit.
@@ -31,6 +31,8 @@ pub struct Judge {
     may_demand: bool,
     /// Whether ports are used again: a SYN may have to wait for the end of a TIME_WAIT.
     reopens: bool,
+    /// Ports of talks that both sides open: whose SYN arrived while the other's was lost waits for the other's timer.
+    crossing: Vec<u16>,
     memory: [usize; 2],
 }
 
@@ -69,6 +71,12 @@ impl Judge {
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
             may_demand: roomy && !mtu && !forgets,
+            crossing: plan
+                .talks
+                .iter()
+                .filter(|talk| matches!(talk.opener, Opener::Both))
+                .map(|talk| talk.port)
+                .collect(),
             memory: plan.hosts.each_ref().map(|host| host.memory),
         }
     }
@@ -114,7 +122,7 @@ impl Judge {
         for host in hosts {
             for (queue, worker) in host.workers.iter().enumerate() {
                 for row in rows(&worker.stack, now).iter().filter(|row| waits_for_answer(row)) {
-                    if self.reopens && row.state == State::SYN_SENT {
+                    if row.state == State::SYN_SENT && (self.reopens || self.crossing.contains(&row.key.local_port)) {
                         continue;
                     }
                     let by = now + row.rto + 2 * self.round_trip + queued;
