@@ -126,7 +126,7 @@ impl Link {
             }
             self.damage(&mut flying, counts);
         }
-        let Some(depart) = self.depart(now, flying.bytes.len() as u64, counts) else {
+        let Some(depart) = self.depart(now, flying.bytes.len() as u64, weather.clean, counts) else {
             return self.lose(now, &flying, "overflow", counts);
         };
         self.arrive(depart + weather.spike, flying, weather.clean, counts);
@@ -194,9 +194,9 @@ impl Link {
         }
     }
 
-    /// When a frame has left the queue; `None`: it had no room in it.
-    fn depart(&mut self, now: Instant, length: u64, counts: &mut Counts) -> Option<Instant> {
-        let Some((rate, room)) = self.way.rate else { return Some(now) };
+    /// When a frame has left the queue; `None`: it had no room in it. In clean weather nothing holds it up.
+    fn depart(&mut self, now: Instant, length: u64, clean: bool, counts: &mut Counts) -> Option<Instant> {
+        let Some((rate, room)) = self.way.rate.filter(|_| !clean) else { return Some(now) };
         let waits = self.busy_until.since(now);
         let queued = waits.as_nanos() as u64 / 1000 * rate / 1_000_000;
         if queued + length > room.max(length) {
