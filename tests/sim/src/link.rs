@@ -14,6 +14,9 @@ use crate::faults::Way;
 use crate::frame;
 use crate::trace::{self, Fate};
 
+/// Frames of a burst of losses, at most: fewer than the repeats and probes before a connection is given up.
+const LONGEST_BURST: u32 = 50;
+
 /// A frame and what the simulator knows of it.
 #[derive(Clone, Debug)]
 pub struct Flying {
@@ -47,7 +50,8 @@ pub struct Link {
     /// Frames that wait for others to overtake them, and how many.
     displaced: Vec<((Instant, u64), u32)>,
     serial: u64,
-    in_burst: bool,
+    /// Frames since the burst of losses began that goes on now.
+    in_burst: u32,
     /// Flows of which nothing passes any more, by their ports.
     forgotten: BTreeSet<(u16, u16)>,
     volley: Option<(u32, Instant)>,
@@ -68,7 +72,7 @@ impl Link {
             flying: BTreeMap::new(),
             displaced: Vec::new(),
             serial: 0,
-            in_burst: false,
+            in_burst: 0,
             forgotten: BTreeSet::new(),
             busy_until: now,
             last_arrival: now,
@@ -154,8 +158,10 @@ impl Link {
 
     fn is_lost(&mut self, now: Instant, flying: &Flying, counts: &mut Counts) -> bool {
         if let Some(burst) = self.way.burst {
-            self.in_burst = self.chance.happens(if self.in_burst { 10_000 - burst.ends } else { burst.begins });
-            if self.in_burst && self.chance.happens(burst.loss) {
+            let odds = if self.in_burst > 0 { 10_000 - burst.ends } else { burst.begins };
+            let goes_on = self.chance.happens(odds) && self.in_burst < LONGEST_BURST;
+            self.in_burst = if goes_on { self.in_burst + 1 } else { 0 };
+            if goes_on && self.chance.happens(burst.loss) {
                 self.lose(now, flying, "burst loss", counts);
                 return true;
             }
