@@ -14,8 +14,8 @@ use crate::faults::Way;
 use crate::frame;
 use crate::trace::{self, Fate};
 
-/// Frames of a burst of losses, at most: fewer than the repeats and probes before a connection is given up.
-const LONGEST_BURST: u32 = 50;
+/// Frames of a burst of losses, at most: few of the repeats and probes before a connection is given up.
+const LONGEST_BURST: u32 = 20;
 
 /// A frame and what the simulator knows of it.
 #[derive(Clone, Debug)]
