@@ -28,6 +28,8 @@ pub struct Stats {
     /// How often an application could not queue all that it wanted to send: the `send_buffer` was full, or there was no
     /// `memory`.
     pub waits: BTreeMap<&'static str, u64>,
+    /// What happened on connections: timers that fired, losses and their repairs, probes, marks, and so on.
+    pub figures: BTreeMap<&'static str, u64>,
     /// What became of the frames that the program saw.
     pub verdicts: BTreeMap<&'static str, u64>,
     /// Segments of owned ports by kind.
@@ -92,6 +94,7 @@ impl Stats {
             listeners: Vec::new(),
             drops: program.drops().collect(),
             waits: BTreeMap::new(),
+            figures: BTreeMap::new(),
             verdicts: program.verdicts().collect(),
             classes: program.classes().collect(),
             rings: Vec::new(),
@@ -116,6 +119,9 @@ impl Stats {
         }
         for (cause, count) in worker.waits {
             *self.waits.entry(cause).or_default() += count;
+        }
+        for &(figure, count) in &worker.figures {
+            *self.figures.entry(figure).or_default() += count;
         }
         for &(state, count) in &worker.states {
             *self.connections.entry(state.name()).or_default() += count;
@@ -245,6 +251,7 @@ mod tests {
             states: vec![(State::LISTEN, 1), (State::ESTABLISHED, 5)],
             drops: vec![("checksum", 1), ("stray_rst", 2)],
             waits: [("send_buffer", 1), ("memory", 2)],
+            figures: vec![("recovered", 1), ("tail_loss_probe", 2)],
             rings: None,
             buffer_memory: 10,
             buffers_freed: 20,
@@ -264,6 +271,7 @@ mod tests {
         assert_eq!(stats["drops"]["stray_rst"], 44);
         assert_eq!(stats["drops"]["checksum"], 2);
         assert_eq!(stats["waits"], serde_json::json!({ "send_buffer": 2, "memory": 4 }));
+        assert_eq!(stats["figures"], serde_json::json!({ "recovered": 2, "tail_loss_probe": 4 }));
         assert_eq!(stats["connections"]["ESTABLISHED"], 10);
         assert_eq!(stats["verdicts"]["pass"], 9);
         assert_eq!(stats["cookies"], serde_json::json!({ "sent": 0, "ok": 0, "bad": 0 }));

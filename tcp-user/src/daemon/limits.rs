@@ -224,6 +224,7 @@ mod tests {
             states: Vec::new(),
             drops: stack.drops(),
             waits: stack.waits(),
+            figures: stack.figures(),
             rings: None,
             buffer_memory: 0,
             buffers_freed: 0,

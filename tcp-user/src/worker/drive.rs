@@ -135,6 +135,7 @@ impl<L: Link> Driver<L> {
             states: State::ALL.iter().map(|&state| (state, stack.count(state))).collect(),
             drops: stack.drops(),
             waits: stack.waits(),
+            figures: stack.figures(),
             rings,
             buffer_memory: stack.buffer_memory(),
             buffers_freed: stack.buffers_freed(),

@@ -114,6 +114,8 @@ pub struct Report {
     pub drops: Vec<(&'static str, u64)>,
     /// How often an application could not queue all that it wanted to send, by what it waited for.
     pub waits: [(&'static str, u64); 2],
+    /// What happened on connections, and how often.
+    pub figures: Vec<(&'static str, u64)>,
     /// Figures of the AF_XDP socket; `None` when the kernel did not tell.
     pub rings: Option<RingStatistics>,
     /// Bytes in buffers of connections.
