@@ -513,8 +513,14 @@ impl Trace {
     /// A router on the path says that the segment whose payload begins at `seq` was too big (RFC 1191): its next link
     /// carries `mtu` bytes.
     pub fn too_big(&mut self, seq: u32, mtu: u16) {
+        self.too_big_but(seq, mtu, |_| {});
+    }
+
+    /// The same, and something happens to the frame on its way.
+    pub fn too_big_but(&mut self, seq: u32, mtu: u16, damage: impl FnOnce(&mut [u8])) {
         let seg = Seg { seq: seq.wrapping_add(self.our_isn), ..Seg::parse(". 0:0 ack 0") };
-        let frame = too_big_frame(&frame(self.local, self.remote, &seg), mtu);
+        let mut frame = too_big_frame(&frame(self.local, self.remote, &seg), mtu);
+        damage(&mut frame);
         self.stack.handle_frame(self.now, &frame);
         self.drain();
     }
