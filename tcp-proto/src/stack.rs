@@ -73,7 +73,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack without listeners. `seed` keys ISNs, hashing and port choice: 32 secret random bytes.
+    /// A stack without listeners. `seed` keys ISNs, hashing and port choice: 32 secret random bytes, the same for all
+    /// stacks of an interface, so that the ISNs of a tuple grow whichever queue its SYNs come by (RFC 6528).
     #[must_use]
     pub fn new(config: StackConfig, seed: [u8; 32], now: Instant) -> Self {
         let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().unwrap_or_default());
@@ -82,9 +83,11 @@ impl Stack {
                 siphash::<2, 4>([word(0), word(8)], &[word(16), word(24), purpose, half as u64])
             })
         };
+        let queue = config.queue;
         Stack {
             by_key: HashTable::with_capacity(config.max_connections.min(1 << 20)),
-            shared: Shared::new(config, derive(1), derive(2)),
+            // Chance is each stack's own: what one chose must tell nothing of the others' choice.
+            shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),
             hash_key: derive(3),
             listeners: Listeners::default(),

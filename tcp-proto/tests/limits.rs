@@ -337,6 +337,24 @@ fn an_active_open_takes_only_ports_of_its_own_stack_and_fails_when_they_are_used
 }
 
 #[test]
+fn stacks_with_the_same_secret_number_a_tuple_alike_and_choose_ports_by_themselves() {
+    let open = |queue| {
+        let stacks = StackConfig { ephemeral_ports: 10_000..=49_999, stacks: 4, queue, ..StackConfig::default() };
+        let mut t = Trace::listen_with(stacks, plain());
+        let link = LinkAddress { mac: PEER_MAC, vlan: None };
+        let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
+        t.half_open(1);
+        let isn = t.our_isn;
+        let id = t.stack.connect(t.now, REMOTE.parse().unwrap(), options).unwrap();
+        let port = t.stack.connection(t.now, id).expect("it was just opened").local().port();
+        (isn, (port - 10_000) / 4)
+    };
+    let (one, other) = (open(0), open(1));
+    assert_eq!(one.0, other.0, "a tuple that comes back by another queue begins above where it began before");
+    assert_ne!(one.1, other.1, "the choice of one tells nothing of the other's");
+}
+
+#[test]
 fn answers_that_nobody_sends_are_kept_up_to_a_number() {
     let mut t = Trace::listen(plain());
     for _ in 0..300 {
