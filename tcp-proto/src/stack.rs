@@ -174,11 +174,24 @@ impl Stack {
         }
     }
 
+    /// Takes the keys of those that made room for others in the connection table: their entries are to be removed before
+    /// new ones are written, which find no room otherwise.
+    #[must_use]
+    pub fn take_table_evictions(&mut self) -> Vec<ConnectionKey> {
+        let keys = self.changes.take_evictions();
+        self.without_successor(keys)
+    }
+
     /// Takes the keys whose entries are to be removed from the connection table. Call it after transmitting.
     #[must_use]
     pub fn take_table_removals(&mut self) -> Vec<ConnectionKey> {
-        let mut keys = self.changes.take_removals();
-        // A successor with the same 4-tuple has written its own entry meanwhile.
+        let mut keys = self.changes.take_evictions();
+        keys.append(&mut self.changes.take_removals());
+        self.without_successor(keys)
+    }
+
+    /// A successor with the same 4-tuple has its own entry, or will write it over the old one.
+    fn without_successor(&self, mut keys: Vec<ConnectionKey>) -> Vec<ConnectionKey> {
         keys.retain(|key| self.find(key).is_none());
         keys
     }
@@ -507,7 +520,10 @@ impl Stack {
     fn evict_time_wait(&mut self, now: Instant) -> bool {
         let Some(id) = self.take_from_line(Queue::TimeWait) else { return false };
         self.shared.drops.count(DropReason::TimeWaitEvicted);
-        self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()
+        let removals = self.changes.removals();
+        let ended = self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some();
+        self.changes.hasten_removals(removals);
+        ended
     }
 
     /// Resets orphans as long as there are too many: first those that have delivered everything, whose peers lose

@@ -570,6 +570,24 @@ fn a_full_connection_table_ends_those_in_time_wait_so_that_a_repeated_syn_finds_
 }
 
 #[test]
+fn the_entry_of_a_connection_that_made_room_is_gone_before_its_successors_is_written() {
+    let mut t = Trace::listen_with(StackConfig { max_connections: 2, ..StackConfig::default() }, plain());
+    let key = |port: u16| ConnectionKey::new(LOCAL.parse().unwrap(), ([10, 0, 0, 2], port).into());
+    let mut device = SmallTable { room: 2, entries: vec![key(1), key(2)], ..SmallTable::default() };
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+    }
+    let syn = frame(key(3).remote(), key(3).local(), &Seg::parse("S 0:0 <mss 1460>"));
+    device.arriving.push_back(syn);
+    turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
+    assert_eq!((device.sent.len(), device.entries), (1, vec![key(2), key(3)]));
+    assert_eq!((t.drops("table_full"), t.drops("time_wait_evicted")), (0, 1));
+}
+
+#[test]
 fn an_active_open_for_which_the_connection_table_has_no_room_fails_before_anything_is_sent() {
     let mut t = Trace::connect(plain());
     let mut device = SmallTable::default();
