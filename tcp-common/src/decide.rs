@@ -55,7 +55,22 @@ pub enum Steer {
     /// It is another segment of an owned port, to be answered per RFC 9293 sections 3.10.7.1 and 3.10.7.2.
     NoConnection,
     /// It is an ICMP error that quotes a segment of a connection.
-    Icmp,
+    Icmp {
+        /// RX queue whose worker owns the connection. Errors come from routers: hardly ever by its queue.
+        queue: u16,
+    },
+}
+
+impl Steer {
+    /// RX queue whose worker is to get the frame, whichever it arrived on; `None`: that of its arrival.
+    #[must_use]
+    #[inline(always)]
+    pub const fn owner(self) -> Option<u16> {
+        match self {
+            Steer::Connection { queue } | Steer::Icmp { queue } => Some(queue),
+            Steer::Syn | Steer::NoConnection => None,
+        }
+    }
 }
 
 /// Which RX queues have a socket of the daemon.
@@ -186,13 +201,14 @@ fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
 
 #[inline(always)]
 fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> {
-    if !maps.owns_port(quoted.local_port) || maps.connection(quoted).is_none() {
+    if !maps.owns_port(quoted.local_port) {
         return None;
     }
+    let Connection { queue } = maps.connection(quoted)?;
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
-        Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp),
+        Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp { queue }),
         Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
     };
     Some(Decision { class: Some(Class::Icmp), verdict })
@@ -219,7 +235,7 @@ impl Verdict {
             Verdict::Steer(Steer::Connection { .. }) => Outcome::SteerConnection,
             Verdict::Steer(Steer::Syn) => Outcome::SteerSyn,
             Verdict::Steer(Steer::NoConnection) => Outcome::SteerNoConnection,
-            Verdict::Steer(Steer::Icmp) => Outcome::SteerIcmp,
+            Verdict::Steer(Steer::Icmp { .. }) => Outcome::SteerIcmp,
         }
     }
 }

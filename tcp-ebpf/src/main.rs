@@ -12,7 +12,7 @@ use aya_ebpf::helpers::bpf_xdp_adjust_meta;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
-use tcp_common::decide::{Decision, Steer, Verdict, decide};
+use tcp_common::decide::{Decision, Verdict, decide};
 use tcp_common::layout::Handover;
 use tcp_common::packet::Frame;
 
@@ -34,7 +34,7 @@ fn carry_out(context: &XdpContext, decision: &Decision, maps: &KernelMaps, key: 
     match decision.verdict {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Steer(steer) => {
-            if let Steer::Connection { queue } = steer
+            if let Some(queue) = steer.owner()
                 && u32::from(queue) != maps.queue
             {
                 hand_over(context, &Handover::new(key, queue));

@@ -42,7 +42,8 @@ pub trait Device {
 ///
 /// No SYN or SYN-ACK leaves before its connection's entry exists: entries are committed before anything
 /// is transmitted, and a connection whose entry can't be written is dropped. Entries are removed last, so
-/// that a peer's answer to our last segment is not taken for a stranger's.
+/// that a peer's answer to our last segment is not taken for a stranger's; only those of connections in TIME_WAIT that
+/// made room for others go first.
 //= docs/rfc/rfc9293.md#MUST-58
 //= docs/rfc/rfc9293.md#MUST-59
 pub fn turn<D: Device>(
@@ -66,6 +67,10 @@ pub fn turn<D: Device>(
 }
 
 fn commit<D: Device>(stack: &mut Stack, device: &mut D, now: Instant) {
+    let evictions = stack.take_table_evictions();
+    if !evictions.is_empty() {
+        device.remove(&evictions);
+    }
     let (mut new, mut changed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     stack.take_table_writes(now, &mut new, &mut changed);
     if new.is_empty() && changed.is_empty() {

@@ -11,7 +11,7 @@ counted! {
 
     /// Ethernet, IP or TCP header inconsistent or cut short.
     BadHeader => "bad_header",
-    /// IP or TCP checksum wrong.
+    /// IP, TCP or ICMP checksum wrong.
     BadChecksum => "bad_checksum",
     /// An IP fragment.
     Fragment => "fragment",

@@ -73,7 +73,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack without listeners. `seed` keys ISNs, hashing and port choice: 32 secret random bytes.
+    /// A stack without listeners. `seed` keys ISNs, hashing and port choice: 32 secret random bytes, the same for all
+    /// stacks of an interface, so that the ISNs of a tuple grow whichever queue its SYNs come by (RFC 6528).
     #[must_use]
     pub fn new(config: StackConfig, seed: [u8; 32], now: Instant) -> Self {
         let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().unwrap_or_default());
@@ -82,9 +83,11 @@ impl Stack {
                 siphash::<2, 4>([word(0), word(8)], &[word(16), word(24), purpose, half as u64])
             })
         };
+        let queue = config.queue;
         Stack {
             by_key: HashTable::with_capacity(config.max_connections.min(1 << 20)),
-            shared: Shared::new(config, derive(1), derive(2)),
+            // Chance is each stack's own: what one chose must tell nothing of the others' choice.
+            shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),
             hash_key: derive(3),
             listeners: Listeners::default(),
@@ -171,11 +174,24 @@ impl Stack {
         }
     }
 
+    /// Takes the keys of those that made room for others in the connection table: their entries are to be removed before
+    /// new ones are written, which find no room otherwise.
+    #[must_use]
+    pub fn take_table_evictions(&mut self) -> Vec<ConnectionKey> {
+        let keys = self.changes.take_evictions();
+        self.without_successor(keys)
+    }
+
     /// Takes the keys whose entries are to be removed from the connection table. Call it after transmitting.
     #[must_use]
     pub fn take_table_removals(&mut self) -> Vec<ConnectionKey> {
-        let mut keys = self.changes.take_removals();
-        // A successor with the same 4-tuple has written its own entry meanwhile.
+        let mut keys = self.changes.take_evictions();
+        keys.append(&mut self.changes.take_removals());
+        self.without_successor(keys)
+    }
+
+    /// A successor with the same 4-tuple has its own entry, or will write it over the old one.
+    fn without_successor(&self, mut keys: Vec<ConnectionKey>) -> Vec<ConnectionKey> {
         keys.retain(|key| self.find(key).is_none());
         keys
     }
@@ -516,7 +532,10 @@ impl Stack {
     fn evict_time_wait(&mut self, now: Instant) -> bool {
         let Some(id) = self.take_from_line(Queue::TimeWait) else { return false };
         self.shared.drops.count(DropReason::TimeWaitEvicted);
-        self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()
+        let removals = self.changes.removals();
+        let ended = self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some();
+        self.changes.hasten_removals(removals);
+        ended
     }
 
     /// Resets orphans as long as there are too many: first those that have delivered everything, whose peers lose

@@ -34,6 +34,8 @@ pub(crate) struct TableChanges {
     /// Connections whose figures moved, and when they are written; in order of that time.
     refreshes: VecDeque<(ConnectionId, Instant)>,
     removals: Vec<ConnectionKey>,
+    /// Those of connections that made room for others.
+    evictions: Vec<ConnectionKey>,
 }
 
 impl TableChanges {
@@ -73,6 +75,21 @@ impl TableChanges {
     /// When states or figures are due next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         [self.changed.front(), self.refreshes.front()].into_iter().flatten().map(|&(_, due)| due).min()
+    }
+
+    /// Entries queued to be removed since there were `before` of them make room for others: they are removed before new
+    /// ones are written.
+    pub(crate) fn hasten_removals(&mut self, before: usize) {
+        self.evictions.extend(self.removals.drain(before..));
+    }
+
+    /// How many entries are queued to be removed at the end of the turn.
+    pub(crate) fn removals(&self) -> usize {
+        self.removals.len()
+    }
+
+    pub(crate) fn take_evictions(&mut self) -> Vec<ConnectionKey> {
+        core::mem::take(&mut self.evictions)
     }
 
     pub(crate) fn take_removals(&mut self) -> Vec<ConnectionKey> {

@@ -48,6 +48,30 @@ fn an_orphan_is_not_kept_for_ever_by_a_peer_that_answers_probes() {
 }
 
 #[test]
+fn an_orphan_is_not_kept_for_ever_by_a_peer_that_opens_its_window_and_closes_it_again() {
+    let mut t = Trace::established(plain());
+    t.peer(". 1:1 ack 1 win 0");
+    t.write(10_000);
+    t.close();
+    for _ in 0..200 {
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        t.stack.take_table_writes(t.now, &mut new, &mut changed);
+        let Some(next) = t.stack.poll_timeout() else { break };
+        t.now = t.now.max(next);
+        t.stack.handle_timeout(t.now);
+        while t.take().is_some() {}
+        if t.state() == State::CLOSED {
+            break;
+        }
+        for window in [1, 0] {
+            t.peer_more(&Seg { window, ..Seg::parse(". 1:1 ack 1") });
+            while t.take().is_some() {}
+        }
+    }
+    t.assert_empty();
+}
+
+#[test]
 fn a_reset_that_only_reaches_into_the_window_does_not_reset() {
     let mut t = Trace::established(plain());
     t.peer(". 1:101 ack 1");

@@ -338,6 +338,24 @@ fn an_active_open_takes_only_ports_of_its_own_stack_and_fails_when_they_are_used
 }
 
 #[test]
+fn stacks_with_the_same_secret_number_a_tuple_alike_and_choose_ports_by_themselves() {
+    let open = |queue| {
+        let stacks = StackConfig { ephemeral_ports: 10_000..=49_999, stacks: 4, queue, ..StackConfig::default() };
+        let mut t = Trace::listen_with(stacks, plain());
+        let link = LinkAddress { mac: PEER_MAC, vlan: None };
+        let options = ConnectOptions { local: "10.0.0.1:0".parse().unwrap(), link, tcp: Arc::new(plain()) };
+        t.half_open(1);
+        let isn = t.our_isn;
+        let id = t.stack.connect(t.now, REMOTE.parse().unwrap(), options).unwrap();
+        let port = t.stack.connection(t.now, id).expect("it was just opened").local().port();
+        (isn, (port - 10_000) / 4)
+    };
+    let (one, other) = (open(0), open(1));
+    assert_eq!(one.0, other.0, "a tuple that comes back by another queue begins above where it began before");
+    assert_ne!(one.1, other.1, "the choice of one tells nothing of the other's");
+}
+
+#[test]
 fn answers_that_nobody_sends_are_kept_up_to_a_number() {
     let mut t = Trace::listen(plain());
     for _ in 0..300 {
@@ -578,6 +596,24 @@ fn a_full_connection_table_ends_those_in_time_wait_so_that_a_repeated_syn_finds_
     assert_eq!((t.states(), t.drops("time_wait_evicted"), t.drops("table_full")), (vec![], 2, 1));
     assert_eq!(t.stack.take_table_removals().len(), 2, "so much room is in the table");
     t.half_open(3);
+}
+
+#[test]
+fn the_entry_of_a_connection_that_made_room_is_gone_before_its_successors_is_written() {
+    let mut t = Trace::listen_with(StackConfig { max_connections: 2, ..StackConfig::default() }, plain());
+    let key = |port: u16| ConnectionKey::new(LOCAL.parse().unwrap(), ([10, 0, 0, 2], port).into());
+    let mut device = SmallTable { room: 2, entries: vec![key(1), key(2)], ..SmallTable::default() };
+    for port in 1..=2 {
+        t.orphan(port);
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+    }
+    let syn = frame(key(3).remote(), key(3).local(), &Seg::parse("S 0:0 <mss 1460>"));
+    device.arriving.push_back(syn);
+    turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
+    assert_eq!((device.sent.len(), device.entries), (1, vec![key(2), key(3)]));
+    assert_eq!((t.drops("table_full"), t.drops("time_wait_evicted")), (0, 1));
 }
 
 #[test]

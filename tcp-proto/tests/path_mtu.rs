@@ -80,6 +80,15 @@ fn an_error_about_what_is_not_under_way_is_not_believed() {
 
 //= docs/rfc/rfc5927.md#7.2-contradicted
 #[test]
+fn an_error_that_was_damaged_on_its_way_is_not_believed() {
+    let mut t = sending(true);
+    let next_hop_mtu = 14 + 20 + 6;
+    t.too_big_but(at(0), 1400, |frame| frame[next_hop_mtu] ^= 0x4);
+    t.quiet();
+    assert_eq!((t.connection().info().mss, t.drops("bad_checksum")), (1460, 1));
+}
+
+#[test]
 fn an_error_that_acknowledged_segments_contradict_counts_only_once_they_are_not_acknowledged_any_more() {
     let mut t = sending(true);
     t.peer(&format!(". 1:1 ack {}", at(1)));

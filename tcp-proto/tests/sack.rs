@@ -169,6 +169,18 @@ fn what_arrived_twice_is_reported_once_and_first() {
     t.stack(". 1:1 ack 11 <sack 51:61 31:41>");
 }
 
+#[test]
+fn what_a_stranger_sends_again_from_far_behind_is_not_reported() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    let far = 11u32.wrapping_sub(1 << 30);
+    t.peer(&format!(". {far}:{} ack 1", far.wrapping_add(10)));
+    t.stack(". 1:1 ack 11");
+    t.peer(". 11:21 ack 1");
+    t.stack(". 1:1 ack 21");
+}
+
 // What we make of reports.
 
 /// Segment 0 is lost, and found to be.

@@ -83,7 +83,11 @@ pub fn send_port_unreachable(namespace: &Namespace, about: &Segment) {
     send_packet(namespace, about.source.ip(), &packet);
 }
 
-fn send_packet(namespace: &Namespace, destination: IpAddr, packet: &[u8]) {
+/// Sends an IP packet as it is; the kernel fills in the checksum of an IPv4 header.
+///
+/// # Panics
+/// When the kernel refuses to send.
+pub fn send_packet(namespace: &Namespace, destination: IpAddr, packet: &[u8]) {
     let family = if destination.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     namespace.enter(|| {
         // With this protocol number the kernel takes the IP header from the packet.

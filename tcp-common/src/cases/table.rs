@@ -319,9 +319,14 @@ fn icmp() -> Vec<Case> {
         change(&mut quoted);
         icmp_about(&v4, 3, &quoted)
     };
-    let steered = |name, frame| Case::steered(name, frame, Class::Icmp, Steer::Icmp);
+    let steered = |name, frame| Case::steered(name, frame, Class::Icmp, Steer::Icmp { queue: 0 });
     [
         steered("an ICMP error about a connection is steered", icmp_error(&v4, 3)),
+        Case {
+            verdict: Verdict::Steer(Steer::Icmp { queue: 7 }),
+            ..steered("the owner of the connection that an ICMP error is about is told", icmp_error(&v4, 3))
+                .when(|world| world.queue = 7)
+        },
         steered("time exceeded for a connection is steered", icmp_error(&v4, 11)),
         steered("a parameter problem of a connection is steered", icmp_error(&v4, 12)),
         steered("packet too big for an IPv6 connection is steered", icmp_error(&v6, 2)),
@@ -376,7 +381,7 @@ fn liveness() -> Vec<Case> {
             "an ICMP error is dropped when only another queue has a socket",
             icmp_error(&connection_v6(), 1),
             Class::Icmp,
-            Steer::Icmp,
+            Steer::Icmp { queue: 0 },
         )),
         Case::passes(
             "unowned traffic passes when only another queue has a socket",

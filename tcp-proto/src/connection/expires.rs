@@ -83,7 +83,7 @@ impl Connection {
         let purpose = self.take_purpose();
         if self.send.window == 0 {
             self.resend();
-            self.retries = 0;
+            self.forgive();
             return self.persist_expires(cx);
         }
         if purpose != Purpose::Timeout {

@@ -151,7 +151,7 @@ impl Connection {
             || (self.fin_is_wanted() && !self.send.fin_sent);
         let served = self.timers.is_armed(Timer::Retransmit) || self.timers.is_armed(Timer::Persist);
         if sends && waits && !served && self.plan_stream(cx).is_none() {
-            self.retries = 0;
+            self.forgive();
             self.arm_persist(cx);
         }
     }
@@ -174,8 +174,16 @@ impl Connection {
     pub(super) fn stop_persisting(&mut self) {
         self.timers.stop(Timer::Persist);
         self.probe_due = None;
-        self.retries = 0;
+        self.forgive();
         self.resend();
+    }
+
+    /// The peer answers, or its window is why nothing moves: no reason to give it up. But nobody holds an orphan any
+    /// more, so that only progress counts there: a window that opens and closes again must not keep it for ever.
+    pub(super) fn forgive(&mut self) {
+        if !self.is_orphan() {
+            self.retries = 0;
+        }
     }
 
     /// Writes the next segment into `frame`; its length, or `None` when there is nothing to send.

@@ -197,10 +197,11 @@ impl Receiver {
         blocks
     }
 
-    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883).
+    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883), and the peer may have repeated them:
+    /// a report of what a stranger made up would mislead the peer about its losses.
     //= docs/rfc/rfc2883.md#4.1-full
     pub(super) fn note_twice(&mut self, span: Span) {
-        let old = span.end.at_or_before(self.next);
+        let old = span.end.at_or_before(self.next) && self.has_recently_had(span.start);
         if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
             self.twice = span;
         }

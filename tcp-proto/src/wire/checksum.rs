@@ -7,7 +7,12 @@ pub(crate) struct Checksum(u64);
 impl Checksum {
     /// The pseudo-header of a TCP segment: addresses (4 or 16 bytes each), protocol 6 and the TCP length.
     pub(crate) fn pseudo_header(source: &[u8], destination: &[u8], length: usize) -> Self {
-        let mut sum = Checksum(6 + length as u64);
+        Checksum::pseudo_header_of(6, source, destination, length)
+    }
+
+    /// The same of another protocol.
+    pub(crate) fn pseudo_header_of(protocol: u8, source: &[u8], destination: &[u8], length: usize) -> Self {
+        let mut sum = Checksum(u64::from(protocol) + length as u64);
         sum.add(source);
         sum.add(destination);
         sum

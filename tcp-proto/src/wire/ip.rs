@@ -56,11 +56,24 @@ pub(crate) fn receive(frame: &[u8], accept_partial: bool) -> Result<Received<'_>
     };
     match packet.protocol {
         PROTOCOL_TCP => tcp(&packet, link, accept_partial),
-        PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
-            icmp::parse(packet.body, packet.destination.is_ipv4()).map(Received::Icmp).ok_or(DropReason::IrrelevantIcmp)
-        }
+        PROTOCOL_ICMP | PROTOCOL_ICMPV6 => icmp(&packet),
         _ => Err(DropReason::NotTcp),
     }
+}
+
+/// An ICMP message whose checksum is right; that of ICMPv6 covers the addresses, too (RFC 4443 section 2.3).
+fn icmp<'a>(packet: &Packet<'a>) -> Result<Received<'a>, DropReason> {
+    let mut sum = match (packet.source, packet.destination) {
+        (IpAddr::V6(s), IpAddr::V6(d)) => {
+            Checksum::pseudo_header_of(PROTOCOL_ICMPV6, &s.octets(), &d.octets(), packet.body.len())
+        }
+        _ => Checksum::default(),
+    };
+    sum.add(packet.body);
+    if sum.folded() != 0xffff {
+        return Err(DropReason::BadChecksum);
+    }
+    icmp::parse(packet.body, packet.destination.is_ipv4()).map(Received::Icmp).ok_or(DropReason::IrrelevantIcmp)
 }
 
 fn ethernet(frame: &[u8]) -> Option<(LinkAddress, u16, &[u8])> {

@@ -516,10 +516,20 @@ impl Trace {
         self.icmp(3, 4, seq, mtu);
     }
 
+    /// The same, and something happens to the frame on its way.
+    pub fn too_big_but(&mut self, seq: u32, mtu: u16, damage: impl FnOnce(&mut [u8])) {
+        self.icmp_but(3, 4, seq, mtu, damage);
+    }
+
     /// A router on the path sends an ICMP message of a kind and code about the segment whose payload begins at `seq`.
     pub fn icmp(&mut self, kind: u8, code: u8, seq: u32, mtu: u16) {
+        self.icmp_but(kind, code, seq, mtu, |_| {});
+    }
+
+    fn icmp_but(&mut self, kind: u8, code: u8, seq: u32, mtu: u16, damage: impl FnOnce(&mut [u8])) {
         let seg = Seg { seq: seq.wrapping_add(self.our_isn), ..Seg::parse(". 0:0 ack 0") };
-        let frame = icmp_frame(&frame(self.local, self.remote, &seg), kind, code, mtu);
+        let mut frame = icmp_frame(&frame(self.local, self.remote, &seg), kind, code, mtu);
+        damage(&mut frame);
         self.stack.handle_frame(self.now, &frame);
         self.drain();
     }

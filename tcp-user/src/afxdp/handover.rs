@@ -134,7 +134,7 @@ fn owner(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use tcp_common::cases::frames::SegmentFrame;
+    use tcp_common::cases::frames::{SegmentFrame, icmp_error};
 
     use super::*;
     use crate::sys::rings::tests::{KernelSide, without_kernel};
@@ -196,6 +196,16 @@ mod tests {
         }
         assert_eq!(worker.exchange.counters().handed_over, 2);
         assert_eq!(worker.others[1].counters().handed_in, 2);
+    }
+
+    #[test]
+    fn an_icmp_error_goes_to_the_worker_whose_connection_it_is_about() {
+        for (segment, kind) in [(SegmentFrame::v4(7, "A"), 3), (SegmentFrame::v6(7, "A"), 2)] {
+            let mut worker = Worker::among(2);
+            let frame = icmp_error(&ConnectionKey::new(segment.destination, segment.source), kind);
+            assert!(!worker.receive(hint(&segment, 1), &frame));
+            assert_eq!(taken(&mut worker.others[0]), [frame]);
+        }
     }
 
     #[test]

@@ -112,6 +112,8 @@ pub(super) async fn start_workers(
     program: &mut Program,
 ) -> Result<Vec<Worker>, DaemonError> {
     let mut workers = Vec::new();
+    let mut seed = [0; 32];
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| system("get random bytes")(error.into()))?;
     // The loader has refused more queues than the program can steer to.
     let exchanges = Exchange::among(interface.receive_queues as u16);
     for (queue, exchange) in (0..interface.receive_queues).zip(exchanges) {
@@ -120,20 +122,18 @@ pub(super) async fn start_workers(
         let socket = XskSocket::bind(&options)?;
         program.register_socket(queue, socket.as_fd())?;
         let device = WorkerDevice::new(socket, program.connections()?, exchange);
-        workers.push(Worker::start(device, worker_options(config, interface, queue)?).await?);
+        workers.push(Worker::start(device, worker_options(config, interface, queue, seed)).await?);
     }
     Ok(workers)
 }
 
-fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<WorkerOptions, DaemonError> {
-    let mut seed = [0; 32];
-    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| system("get random bytes")(error.into()))?;
+fn worker_options(config: &Config, interface: &Interface, queue: u32, seed: [u8; 32]) -> WorkerOptions {
     let listener = |listener: &Listener| ListenerOptions {
         address: listener.address,
         tcp: listener.tcp.clone(),
         service: listener.service.clone(),
     };
-    Ok(WorkerOptions {
+    WorkerOptions {
         stack: StackConfig {
             mac: interface.mac,
             // The socket refused what does not fit.
@@ -149,7 +149,7 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32) -> Result<
         },
         seed,
         listeners: config.listeners.iter().map(listener).collect(),
-    })
+    }
 }
 
 pub(super) fn report_attached(interface: &Interface, mode: Attached) {

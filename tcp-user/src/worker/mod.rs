@@ -43,7 +43,7 @@ const COMMAND_QUEUE: usize = 64;
 pub struct WorkerOptions {
     /// Parameters of its stack.
     pub stack: StackConfig,
-    /// Key of its initial sequence numbers, hashes and port choice: secret and random.
+    /// Key of its initial sequence numbers, hashes and port choice: secret and random, the same for all workers.
     pub seed: [u8; 32],
     /// Where it listens.
     pub listeners: Vec<ListenerOptions>,

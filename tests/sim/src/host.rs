@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use tcp_common::decide::{self, Steer, Verdict};
+use tcp_common::decide::{self, Verdict};
 use tcp_common::layout::Handover;
 use tcp_common::packet;
 use tcp_proto::{
@@ -287,8 +287,8 @@ impl Nic {
             }
         };
         let queue = self.queue(&key, counts);
-        let hint = match steer {
-            Steer::Connection { queue: owner } if usize::from(owner) != queue => metadata(&Handover::new(&key, owner)),
+        let hint = match steer.owner() {
+            Some(owner) if usize::from(owner) != queue => metadata(&Handover::new(&key, owner)),
             _ => [0; Handover::LENGTH],
         };
         if self.rings[queue].len() >= RING_FRAMES {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use etherparse::TcpHeader;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use tcp_common::cases::frames::icmp_error;
 use tcp_common::layout::Handover;
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tests::net::{CLIENT_V4, SERVER_V4, Wire, WireOptions};
-use tests::raw::send_segment;
+use tests::raw::{send_packet, send_segment};
 use tests::wait::until;
 use xtcp::xdp::{Attached, LoadOptions, Program, XdpError, XdpMode, default_pin_path, load, unload};
 
@@ -23,6 +24,7 @@ use crate::bench::{bpftool, open, options, socket, wire};
 const PINS: [&str; 5] = ["CONFIG", "CONNECTIONS", "COUNTERS", "LISTENERS", "XSKS"];
 
 const PORT: u16 = 7;
+const ETHERNET_HEADER: usize = 14;
 
 #[test]
 fn an_attached_program_steers_to_its_socket_until_it_is_dropped() {
@@ -63,7 +65,7 @@ fn generic_mode_attaches_on_a_socket_buffer_and_steers_too() {
 }
 
 #[test]
-fn a_segment_of_another_queues_connection_carries_the_owner_before_it() {
+fn a_segment_of_another_queues_connection_and_an_icmp_error_about_it_carry_the_owner_before_them() {
     for mode in [XdpMode::Native, XdpMode::Generic] {
         let wire = wire();
         let mut program = open(&LoadOptions { mode, ..own_options(&wire) });
@@ -79,14 +81,18 @@ fn a_segment_of_another_queues_connection_carries_the_owner_before_it() {
         program.connections().unwrap().insert_batch(&[(key, value)], |key| panic!("no room for {key:?}")).unwrap();
         let ack = TcpHeader { ack: true, ..TcpHeader::new(key.remote_port, key.local_port, 1, 1000) };
         send_segment(&wire.client, CLIENT_V4, key.local(), ack, &[]);
-        let owner = until("the segment", || {
-            let mut metadata = None;
-            for socket in &mut sockets {
-                socket.receive(1, |received| metadata = Some(received.metadata()));
-            }
-            metadata
-        });
-        assert_eq!(Handover::owner(owner, &key), Some(9), "{mode:?}");
+        let mut owner = |what| {
+            until(what, || {
+                let mut metadata = None;
+                for socket in &mut sockets {
+                    socket.receive(1, |received| metadata = Some(received.metadata()));
+                }
+                metadata
+            })
+        };
+        assert_eq!(Handover::owner(owner("the segment"), &key), Some(9), "{mode:?}");
+        send_packet(&wire.client, SERVER_V4, &icmp_error(&key, 3)[ETHERNET_HEADER..]);
+        assert_eq!(Handover::owner(owner("the ICMP error"), &key), Some(9), "{mode:?}");
     }
 }
 
