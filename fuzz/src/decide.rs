@@ -122,7 +122,7 @@ fn expect(world: &World, found: &Found) -> Expected {
     }
     match found.what {
         What::IcmpError if world.icmp_exhausted => Expected::Drop(DropReason::IcmpRate),
-        What::IcmpError => Expected::Steer(Steer::Icmp),
+        What::IcmpError => Expected::Steer(Steer::Icmp { queue: world.queue }),
         What::Fragment => Expected::Drop(DropReason::Fragment),
         _ if connected => Expected::Steer(Steer::Connection { queue: world.queue }),
         What::Malformed => Expected::DropMalformed,

@@ -62,6 +62,17 @@ pub enum CloseReason {
     Aborted,
     /// The connection table had no room.
     TableFull,
+    /// Another stack's connection has the same addresses and ports.
+    InUse,
+}
+
+/// Why the connection table did not take an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEntry {
+    /// It is full.
+    Full,
+    /// The entry is another stack's.
+    Taken,
 }
 
 /// What an ICMP error says that does not end a connection, because it may pass (RFC 9293 section 3.9.2.2).

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
 
-use crate::api::Event;
+use crate::api::{Event, NoEntry};
 use crate::stack::Stack;
 use crate::time::Instant;
 
@@ -20,13 +20,13 @@ pub trait Device {
     fn receive(&mut self, limit: usize, sink: impl FnMut(&[u8]));
 
     /// Writes entries of the connection table: inserts `new` ones and calls `failed` with the key of each
-    /// that could not be inserted (table full); overwrites `changed` ones that still exist (BPF_EXIST: an
+    /// that could not be inserted; overwrites `changed` ones that still exist (BPF_EXIST: an
     /// entry that somebody deleted stays deleted).
     fn commit(
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         changed: &[(ConnectionKey, ConnectionValue)],
-        failed: impl FnMut(ConnectionKey),
+        failed: impl FnMut(ConnectionKey, NoEntry),
     );
 
     /// Offers free transmit frames to `build` until it returns `None` (nothing to send), `limit` frames
@@ -76,8 +76,8 @@ fn commit<D: Device>(stack: &mut Stack, device: &mut D, now: Instant) {
     if new.is_empty() && changed.is_empty() {
         return;
     }
-    device.commit(&new, &changed, |key| failed.push(key));
-    for key in failed {
-        stack.handle_commit_failed(now, key);
+    device.commit(&new, &changed, |key, why| failed.push((key, why)));
+    for (key, why) in failed {
+        stack.handle_commit_failed(now, key, why);
     }
 }

@@ -35,6 +35,8 @@ counted! {
     TooManyConnections => "too_many_connections",
     /// The connection table had no room.
     TableFull => "table_full",
+    /// A copy of the SYN made a connection of another stack at the same time: the SYN changed its queue.
+    OtherStacks => "other_stacks",
     /// In TIME_WAIT, ended early to make room for another.
     TimeWaitEvicted => "time_wait_evicted",
     /// An orphan, reset because there were `max_orphans` already.

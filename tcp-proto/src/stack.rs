@@ -12,7 +12,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
-    ListenOptions, ListenerId, ListenerInfo, Received, SoftError,
+    ListenOptions, ListenerId, ListenerInfo, NoEntry, Received, SoftError,
 };
 use crate::config::{StackConfig, TcpConfig};
 use crate::connection::{Connection, Holder, Origin, Queue};
@@ -119,16 +119,21 @@ impl Stack {
         }
     }
 
-    /// The connection table had no room for a new entry: its connection ends in silence.
-    pub fn handle_commit_failed(&mut self, now: Instant, key: ConnectionKey) {
-        self.shared.drops.count(DropReason::TableFull);
-        // All stacks share the table: whoever comes next, here or there, finds room.
-        (0..TABLE_FULL_EVICTIONS).take_while(|_| self.evict_time_wait(now)).for_each(drop);
+    /// The connection table did not take a new entry: its connection ends in silence.
+    pub fn handle_commit_failed(&mut self, now: Instant, key: ConnectionKey, why: NoEntry) {
+        match why {
+            NoEntry::Full => {
+                self.shared.drops.count(DropReason::TableFull);
+                // All stacks share the table: whoever comes next, here or there, finds room.
+                (0..TABLE_FULL_EVICTIONS).take_while(|_| self.evict_time_wait(now)).for_each(drop);
+            }
+            NoEntry::Taken => self.shared.drops.count(DropReason::OtherStacks),
+        }
         if let Some(index) = self.find(&key) {
             if let Some(entry) = self.entries.get_mut(index) {
                 entry.table.written = false;
             }
-            self.act(now, index, |connection, cx| connection.table_is_full(cx));
+            self.act(now, index, |connection, cx| connection.has_no_entry(cx, why));
         }
     }
 

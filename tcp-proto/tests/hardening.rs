@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::crowd::{Crowd, PEER_ISN};
 use common::{LOCAL, PEER_MAC, REMOTE, Seg, Trace, frame, ms, plain};
 use tcp_proto::{
-    ConnectOptions, ConnectionKey, ConnectionValue, Device, LinkAddress, StackConfig, State, TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, Device, LinkAddress, NoEntry, StackConfig, State, TcpConfig, turn,
 };
 
 // One connection.
@@ -245,9 +245,9 @@ impl Device for Full {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         _: &[(ConnectionKey, ConnectionValue)],
-        mut failed: impl FnMut(ConnectionKey),
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
     ) {
-        new.iter().for_each(|(key, _)| failed(*key));
+        new.iter().for_each(|(key, _)| failed(*key, NoEntry::Full));
     }
     fn transmit(&mut self, _: usize, mut build: impl FnMut(&mut [u8]) -> Option<usize>) {
         assert_eq!(build(&mut [0; 2000]), None, "nothing leaves without an entry");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{LOCAL, PEER_MAC, REMOTE, Seg, Trace, frame, plain, stream};
 use tcp_proto::{
     CloseReason, ConnectError, ConnectOptions, ConnectionKey, ConnectionValue, Device, Event, LinkAddress,
-    ListenOptions, Stack, StackConfig, State, TcpConfig, turn,
+    ListenOptions, NoEntry, Stack, StackConfig, State, TcpConfig, turn,
 };
 
 impl Trace {
@@ -533,10 +533,10 @@ impl Device for SmallTable {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         _changed: &[(ConnectionKey, ConnectionValue)],
-        mut failed: impl FnMut(ConnectionKey),
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
     ) {
         for (key, _) in new {
-            if self.entries.len() < self.room { self.entries.push(*key) } else { failed(*key) }
+            if self.entries.len() < self.room { self.entries.push(*key) } else { failed(*key, NoEntry::Full) }
         }
     }
 
@@ -591,7 +591,7 @@ fn a_full_connection_table_ends_those_in_time_wait_so_that_a_repeated_syn_finds_
     t.speak_from(3);
     t.peer("S 0:0 <mss 1460>");
     let key = ConnectionKey::new(LOCAL.parse().unwrap(), "10.0.0.2:3".parse().unwrap());
-    t.stack.handle_commit_failed(t.now, key);
+    t.stack.handle_commit_failed(t.now, key, NoEntry::Full);
     t.quiet();
     assert_eq!((t.states(), t.drops("time_wait_evicted"), t.drops("table_full")), (vec![], 2, 1));
     assert_eq!(t.stack.take_table_removals().len(), 2, "so much room is in the table");
@@ -614,6 +614,23 @@ fn the_entry_of_a_connection_that_made_room_is_gone_before_its_successors_is_wri
     turn(&mut t.stack, &mut device, t.now, |_, event| panic!("{event:?}"));
     assert_eq!((device.sent.len(), device.entries), (1, vec![key(2), key(3)]));
     assert_eq!((t.drops("table_full"), t.drops("time_wait_evicted")), (0, 1));
+}
+
+#[test]
+fn a_copy_of_a_syn_that_another_stack_answers_is_not_answered() {
+    let mut t = Trace::listen(plain());
+    t.orphan(1);
+    t.stack("FA 1:1 ack 1");
+    t.peer("FA 1:1 ack 2");
+    t.stack(". 2:2 ack 2");
+    t.speak_from(3);
+    t.peer("S 0:0 <mss 1460>");
+    let key = ConnectionKey::new(LOCAL.parse().unwrap(), "10.0.0.2:3".parse().unwrap());
+    t.stack.handle_commit_failed(t.now, key, NoEntry::Taken);
+    t.quiet();
+    assert_eq!((t.states(), t.queues()), (vec![(1, State::TIME_WAIT)], (0, 0, 0)), "nobody made room for it");
+    assert_eq!((t.drops("other_stacks"), t.drops("table_full")), (1, 0));
+    assert_eq!(t.stack.take_table_removals(), [], "the entry is the other's");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::crowd::{Crowd, PEER_ISN};
 use common::{plain, read_frame};
-use tcp_proto::{ConnectionId, ConnectionKey, ConnectionValue, Device, StackConfig, State, turn};
+use tcp_proto::{ConnectionId, ConnectionKey, ConnectionValue, Device, NoEntry, StackConfig, State, turn};
 
 /// Most frames that a turn sends.
 const TURN: usize = 64;
@@ -33,7 +33,7 @@ impl Device for Record {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         changed: &[(ConnectionKey, ConnectionValue)],
-        _: impl FnMut(ConnectionKey),
+        _: impl FnMut(ConnectionKey, NoEntry),
     ) {
         self.inserted.extend(new.iter().map(|(key, _)| *key));
         self.updated.extend(changed.iter().map(|(key, value)| (*key, value.state)));

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socke
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use tcp_common::cases::frames::SegmentFrame;
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::Device;
+use tcp_proto::{Device, NoEntry};
 use tests::net::{CLIENT_V4, Namespace, SERVER_V4, Wire, WireOptions};
 use tests::wait::{DEADLINE, until};
 use xtcp::afxdp::{Exchange, Table, WorkerDevice, XskError, XskOptions, XskSocket};
@@ -372,12 +372,13 @@ impl Recorder {
 }
 
 impl Table for Recorder {
-    fn insert_batch(
+    fn insert(
         &mut self,
         entries: &[(ConnectionKey, ConnectionValue)],
-        failed: impl FnMut(ConnectionKey),
+        _others: bool,
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
     ) -> Result<(), XdpError> {
-        self.no_room_for.into_iter().for_each(failed);
+        self.no_room_for.into_iter().for_each(|key| failed(key, NoEntry::Full));
         self.answer("insert", entries.len())
     }
 
@@ -397,11 +398,11 @@ fn the_table_is_called_once_per_kind_of_change_and_not_at_all_without_one() {
     let [a, b] = [1, 2].map(|port| ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, port)));
     let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
     let mut failed = Vec::new();
-    device.commit(&[], &[], |key| failed.push(key));
+    device.commit(&[], &[], |key, _| failed.push(key));
     device.remove(&[]);
     assert_eq!(device.table().calls, []);
     device.table().no_room_for = Some(b);
-    device.commit(&[entry_a, entry_b], &[entry_a], |key| failed.push(key));
+    device.commit(&[entry_a, entry_b], &[entry_a], |key, _| failed.push(key));
     device.remove(&[a, b]);
     assert_eq!(device.table().calls, [("insert", 2), ("update", 1), ("delete", 2)]);
     assert_eq!((failed.as_slice(), device.table_errors()), ([b].as_slice(), 0));
@@ -416,7 +417,7 @@ fn a_table_that_is_broken_fails_every_new_entry_once_and_is_counted() {
     let [entry_a, entry_b] = [a, b].map(|key| (key, ConnectionValue::default()));
     device.table().no_room_for = Some(b);
     let mut failed = Vec::new();
-    device.commit(&[entry_a, entry_b], &[entry_a], |key| failed.push(key));
+    device.commit(&[entry_a, entry_b], &[entry_a], |key, _| failed.push(key));
     device.remove(&[a]);
     assert_eq!((failed, device.table_errors()), (vec![a, b], 3));
 }

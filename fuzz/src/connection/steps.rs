@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tcp_proto::{ConnectionInfo, Received, State};
+use tcp_proto::{ConnectionInfo, NoEntry, Received, State};
 
 use super::bench::{App, Bench};
 use super::judge::{our_stream, trace};
@@ -284,7 +284,7 @@ impl Bench {
                 self.write_table();
                 self.entered = false;
                 self.ours.closed = true;
-                self.stack.handle_commit_failed(self.now, self.key());
+                self.stack.handle_commit_failed(self.now, self.key(), NoEntry::Full);
             }
             3 => self.stack.abort_all(self.now),
             // The peer starts anew.

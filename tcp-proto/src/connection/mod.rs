@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use tcp_common::layout::FLAG_TIMESTAMPS;
 use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
-use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId, SoftError};
+use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId, NoEntry, SoftError};
 use crate::config::TcpConfig;
 use crate::drops::DropReason;
 use crate::figures::Figure;
@@ -283,8 +283,12 @@ impl Connection {
     }
 
     /// The connection table had no room for it: it ends in silence.
-    pub(crate) fn table_is_full(&mut self, cx: &mut Context<'_>) {
-        self.end(cx, Cause::Abort, CloseReason::TableFull);
+    pub(crate) fn has_no_entry(&mut self, cx: &mut Context<'_>, why: NoEntry) {
+        let reason = match why {
+            NoEntry::Full => CloseReason::TableFull,
+            NoEntry::Taken => CloseReason::InUse,
+        };
+        self.end(cx, Cause::Abort, reason);
     }
 
     fn arm(&mut self, cx: &Context<'_>, timer: Timer, after: core::time::Duration) {

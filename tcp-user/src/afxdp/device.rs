@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::Device;
+use tcp_proto::{Device, NoEntry};
 use tokio::sync::Notify;
 
 use super::handover::Exchange;
@@ -15,13 +15,19 @@ use crate::xdp::{self, XdpError};
 
 type Entry = (ConnectionKey, ConnectionValue);
 
-/// The table of connections that the XDP program reads; one system call per method.
+/// The table of connections that the XDP program reads.
 pub trait Table {
-    /// Inserts entries and calls `failed` with the key of each that found no room.
+    /// Inserts entries and calls `failed` with the key of each that found no room. With `others` other workers write
+    /// the table, too: what is theirs stays theirs.
     ///
     /// # Errors
     /// When the kernel refused the call as a whole; then any entry may be missing.
-    fn insert_batch(&mut self, entries: &[Entry], failed: impl FnMut(ConnectionKey)) -> Result<(), XdpError>;
+    fn insert(
+        &mut self,
+        entries: &[Entry],
+        others: bool,
+        failed: impl FnMut(ConnectionKey, NoEntry),
+    ) -> Result<(), XdpError>;
 
     /// Overwrites those of `entries` that still exist.
     ///
@@ -37,8 +43,17 @@ pub trait Table {
 }
 
 impl Table for xdp::ConnectionTable {
-    fn insert_batch(&mut self, entries: &[Entry], failed: impl FnMut(ConnectionKey)) -> Result<(), XdpError> {
-        xdp::ConnectionTable::insert_batch(self, entries, failed)
+    fn insert(
+        &mut self,
+        entries: &[Entry],
+        others: bool,
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
+    ) -> Result<(), XdpError> {
+        if others {
+            self.insert_beside_others(entries, failed)
+        } else {
+            self.insert_batch(entries, |key| failed(key, NoEntry::Full))
+        }
     }
 
     fn update_batch(&mut self, entries: &[Entry]) -> Result<(), XdpError> {
@@ -107,14 +122,14 @@ impl<T: Table> WorkerDevice<T> {
         self.table_errors
     }
 
-    fn insert(&mut self, new: &[Entry], mut failed: impl FnMut(ConnectionKey)) {
+    fn insert(&mut self, new: &[Entry], mut failed: impl FnMut(ConnectionKey, NoEntry)) {
         let mut refused = Vec::new();
-        let result = self.table.insert_batch(new, |key| refused.push(key));
+        let result = self.table.insert(new, self.exchange.has_others(), |key, why| refused.push((key, why)));
         if let Err(error) = result {
             self.complain("insert into", &error);
-            refused = new.iter().map(|(key, _)| *key).collect();
+            refused = new.iter().map(|(key, _)| (*key, NoEntry::Full)).collect();
         }
-        refused.into_iter().for_each(&mut failed);
+        refused.into_iter().for_each(|(key, why)| failed(key, why));
     }
 
     fn complain(&mut self, doing: &str, error: &XdpError) {
@@ -137,7 +152,7 @@ impl<T: Table> Device for WorkerDevice<T> {
         });
     }
 
-    fn commit(&mut self, new: &[Entry], changed: &[Entry], failed: impl FnMut(ConnectionKey)) {
+    fn commit(&mut self, new: &[Entry], changed: &[Entry], failed: impl FnMut(ConnectionKey, NoEntry)) {
         if !new.is_empty() {
             self.insert(new, failed);
         }

@@ -69,6 +69,11 @@ impl Exchange {
         self.counters
     }
 
+    /// Whether there are other workers.
+    pub(super) fn has_others(&self) -> bool {
+        self.workers.len() > 1
+    }
+
     /// Rings when something was put into our inbox.
     pub(super) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.workers[usize::from(self.queue)].bell)

@@ -12,12 +12,15 @@ use tcp_common::Counters;
 use tcp_common::layout::{Config, ListenerKey, ListenerValue};
 use tcp_common::{ConnectionKey, ConnectionValue};
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
+/// Flag of an update: the element must not be there yet.
+pub(crate) const BPF_NOEXIST: u64 = 1;
 /// Flag of an update: the element must be there already.
 pub(crate) const BPF_EXIST: u64 = 2;
 
@@ -95,19 +98,39 @@ impl<E: Element> BatchMap<E> {
         self.batch(BPF_MAP_DELETE_BATCH, keys, 0)
     }
 
-    /// Overwrites one element; `Ok(false)`: it is not there. (The kernel takes no such flag for a batch.)
-    pub(crate) fn update_existing(&self, key: &E::Key, value: &E::Value) -> io::Result<bool> {
+    /// Writes one element; `Ok(false)`: not as `flags` want it, because it is not there ([`BPF_EXIST`]) or is
+    /// ([`BPF_NOEXIST`]). (The kernel takes no such flags for a batch.)
+    pub(crate) fn update_one(&self, key: &E::Key, value: &E::Value, flags: u64) -> io::Result<bool> {
         let mut attribute = ElementAttribute {
             map_fd: self.fd.as_raw_fd() as u32,
             pad: 0,
             key: std::ptr::from_ref(key) as u64,
             value: std::ptr::from_ref(value) as u64,
-            flags: BPF_EXIST,
+            flags,
         };
         // SAFETY: the kernel reads one key and one value of the sizes checked in `new`.
         match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attribute) } {
             Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EEXIST)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes of one element, `SIZE` of them as a value has; `None`: it is not there.
+    pub(crate) fn lookup<const SIZE: usize>(&self, key: &E::Key) -> io::Result<Option<[u8; SIZE]>> {
+        const { assert!(SIZE == size_of::<E::Value>()) };
+        let mut bytes = [0; SIZE];
+        let mut attribute = ElementAttribute {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: std::ptr::from_ref(key) as u64,
+            value: std::ptr::from_mut(&mut bytes) as u64,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads one key of the size checked in `new` and writes one value, for which `bytes` has room.
+        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attribute) } {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -221,6 +221,7 @@ fn failure(reason: CloseReason) -> Option<io::Error> {
         CloseReason::TimedOut => io::ErrorKind::TimedOut,
         CloseReason::Aborted => io::ErrorKind::ConnectionAborted,
         CloseReason::TableFull => io::ErrorKind::OutOfMemory,
+        CloseReason::InUse => io::ErrorKind::AddrInUse,
     };
     Some(kind.into())
 }
@@ -260,5 +261,6 @@ fn explain_end(reason: CloseReason) -> &'static str {
         CloseReason::TimedOut => "timed out",
         CloseReason::Aborted => "aborted",
         CloseReason::TableFull => "the connection table is full (max_connections)",
+        CloseReason::InUse => "another connection has these addresses and ports",
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::Device;
+use tcp_proto::{Device, NoEntry};
 
 use crate::afxdp::{Arrivals, RingStatistics, WorkerDevice};
 
@@ -82,7 +82,7 @@ impl Device for AfXdpLink {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         changed: &[(ConnectionKey, ConnectionValue)],
-        failed: impl FnMut(ConnectionKey),
+        failed: impl FnMut(ConnectionKey, NoEntry),
     ) {
         self.device.commit(new, changed, failed);
     }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::{Device, LinkAddress};
+use tcp_proto::{Device, LinkAddress, NoEntry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -50,12 +50,12 @@ impl Device for MemoryLink {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         _changed: &[(ConnectionKey, ConnectionValue)],
-        mut failed: impl FnMut(ConnectionKey),
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
     ) {
         for (key, _) in new {
             match self.table_room.checked_sub(1) {
                 Some(room) => self.table_room = room,
-                None => failed(*key),
+                None => failed(*key, NoEntry::Full),
             }
         }
     }

@@ -1,13 +1,15 @@
 //! CONNECTIONS as a worker writes it: many entries by one system call.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData};
 use tcp_common::{ConnectionKey, ConnectionValue};
+use tcp_proto::NoEntry;
 
 use super::XdpError;
-use crate::sys::bpf::{BatchMap, Connections, Plain, Stopped};
+use crate::sys::bpf::{BPF_EXIST, BPF_NOEXIST, BatchMap, Connections, Plain, Stopped};
 
 /// Most elements that one system call deletes when the map is cleared.
 const CLEAR_BATCH: usize = 256;
@@ -50,10 +52,47 @@ impl ConnectionTable {
         Ok(())
     }
 
+    /// The same, but leaves entries alone that belong to another queue: a SYN that is repeated may change its queue while
+    /// its first copy is being answered.
+    ///
+    /// One system call for each entry, because the kernel takes no such flag for a batch.
+    pub fn insert_beside_others(
+        &mut self,
+        entries: &[(ConnectionKey, ConnectionValue)],
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
+    ) -> Result<(), XdpError> {
+        for (key, value) in entries {
+            match self.insert_own(key, value) {
+                Ok(true) => {}
+                Ok(false) => failed(*key, NoEntry::Taken),
+                Err(error) if is_full(&error) => failed(*key, NoEntry::Full),
+                Err(error) => return Err(XdpError::table(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Inserts an entry, or overwrites one of the same queue; `Ok(false)`: another queue has it.
+    fn insert_own(&self, key: &ConnectionKey, value: &ConnectionValue) -> io::Result<bool> {
+        const QUEUE: usize = offset_of!(ConnectionValue, queue);
+        loop {
+            if self.map.update_one(key, value, BPF_NOEXIST)? {
+                return Ok(true);
+            }
+            let Some(bytes) = self.map.lookup::<{ size_of::<ConnectionValue>() }>(key)? else { continue };
+            if bytes[QUEUE..QUEUE + size_of_val(&value.queue)] != value.queue.to_ne_bytes() {
+                return Ok(false);
+            }
+            if self.map.update_one(key, value, BPF_EXIST)? {
+                return Ok(true);
+            }
+        }
+    }
+
     /// Overwrites those of `entries` that still exist; what somebody deleted stays deleted.
     pub fn update_batch(&mut self, entries: &[(ConnectionKey, ConnectionValue)]) -> Result<(), XdpError> {
         for (key, value) in entries {
-            self.map.update_existing(key, value).map_err(XdpError::table)?;
+            self.map.update_one(key, value, BPF_EXIST).map_err(XdpError::table)?;
         }
         Ok(())
     }

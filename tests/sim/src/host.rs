@@ -8,8 +8,8 @@ use tcp_common::decide::{self, Verdict};
 use tcp_common::layout::Handover;
 use tcp_common::packet;
 use tcp_proto::{
-    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, Stack, StackConfig,
-    State, TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, NoEntry, Stack,
+    StackConfig, State, TcpConfig, turn,
 };
 
 use crate::app::{Apps, Stage};
@@ -403,7 +403,7 @@ impl Device for Port<'_> {
         &mut self,
         new: &[(ConnectionKey, ConnectionValue)],
         changed: &[(ConnectionKey, ConnectionValue)],
-        mut failed: impl FnMut(ConnectionKey),
+        mut failed: impl FnMut(ConnectionKey, NoEntry),
     ) {
         (self.busy, self.committed) = (true, true);
         let seen = self.now + self.commit;
@@ -412,8 +412,8 @@ impl Device for Port<'_> {
                 format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
             });
             assert!(matches!(value.state, State::SYN_SENT | State::SYN_RCVD), "an entry begins with the connection");
-            if !self.nic.maps.insert(seen, *key, *value) {
-                failed(*key);
+            if let Err(why) = self.nic.maps.insert(seen, *key, *value) {
+                failed(*key, why);
             }
         }
         for (key, value) in changed {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use tcp_common::decide::{Connection, Sockets};
 use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, to_bytes};
-use tcp_proto::{ConnectionKey, ConnectionValue, Instant};
+use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 /// A write that the program has not seen.
 #[derive(Clone, Copy, Debug)]
@@ -67,14 +67,21 @@ impl Maps {
         self.listeners.retain(|listener| *listener != ListenerKey::new(local));
     }
 
-    /// Inserts an entry at `at`, over one with the same key if there is one; whether there was room.
-    pub fn insert(&mut self, at: Instant, key: ConnectionKey, value: ConnectionValue) -> bool {
+    /// Inserts an entry at `at`, over one with the same key and queue if there is one.
+    ///
+    /// # Errors
+    /// When there is no room, or another queue has the entry.
+    pub fn insert(&mut self, at: Instant, key: ConnectionKey, value: ConnectionValue) -> Result<(), NoEntry> {
+        if self.latest(&key).is_some_and(|entry| entry.queue != value.queue) {
+            return Err(NoEntry::Taken);
+        }
         let arriving = self.waiting.values().filter(|write| matches!(write, Write::Insert(..))).count();
         let fits = self.connections.len() + arriving < self.room || self.connections.contains_key(&key);
-        if fits {
-            self.write(at, Write::Insert(key, value));
+        if !fits {
+            return Err(NoEntry::Full);
         }
-        fits
+        self.write(at, Write::Insert(key, value));
+        Ok(())
     }
 
     /// Overwrites an entry at `at` if it still exists.

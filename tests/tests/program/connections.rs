@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tcp_common::cases::world::LOCAL_V4;
 use tcp_common::{ConnectionKey, ConnectionValue, State};
+use tcp_proto::NoEntry;
 use xtcp::xdp::ConnectionTable;
 
 use crate::bench::{Bench, MAX_CONNECTIONS};
@@ -43,6 +44,29 @@ fn a_full_table_still_takes_changes_of_its_entries_around_one_without_room() {
     batch.splice(1..1, entries(5000..5001, State::SYN_RCVD));
     assert_eq!(insert(&mut table, &batch), [key(5000)]);
     assert_eq!(count(&bench, "ESTABLISHED"), 2);
+}
+
+#[test]
+fn what_belongs_to_another_queue_is_not_overwritten() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    let of_queue = |queue: u16, numbers, state| {
+        let mut entries = entries(numbers, state);
+        entries.iter_mut().for_each(|(_, value)| value.queue = queue);
+        entries
+    };
+    let mut insert = |entries: &[_]| {
+        let mut failed = Vec::new();
+        table.insert_beside_others(entries, |key, why| failed.push((key, why))).unwrap();
+        failed
+    };
+    assert_eq!(insert(&of_queue(0, 0..2, State::SYN_RCVD)), []);
+    assert_eq!(insert(&of_queue(1, 1..3, State::SYN_RCVD)), [(key(1), NoEntry::Taken)]);
+    // A successor of one's own has its entry.
+    assert_eq!(insert(&of_queue(0, 0..2, State::ESTABLISHED)), []);
+    assert_eq!((count(&bench, "ESTABLISHED"), count(&bench, "SYN_RCVD")), (2, 1));
+    let rest = insert(&of_queue(0, 3..MAX_CONNECTIONS + 1, State::SYN_RCVD));
+    assert_eq!(rest, [(key(MAX_CONNECTIONS), NoEntry::Full)]);
 }
 
 #[test]
