@@ -26,12 +26,14 @@ fn closing_first_takes_four_segments_when_the_peer_acknowledges_before_it_closes
     assert_eq!(t.state(), State::FIN_WAIT_1);
     t.peer(". 1:1 ack 2");
     assert_eq!(t.state(), State::FIN_WAIT_2);
+    t.quiet_until(1_000);
+    assert_eq!(t.timers(), [("fin_wait_2", 59_000)]);
     t.peer("FA 1:1 ack 2");
-    assert_eq!(t.state(), State::TIME_WAIT);
+    assert_eq!((t.state(), t.timers()), (State::TIME_WAIT, vec![("time_wait", 60_000)]), "every other timer stops");
     t.stack(". 2:2 ack 2");
-    t.quiet_until(59_999);
+    t.quiet_until(60_999);
     assert_eq!(t.state(), State::TIME_WAIT);
-    t.quiet_until(60_000);
+    t.quiet_until(61_000);
     t.assert_empty();
 }
 

@@ -64,6 +64,7 @@ impl Connection {
     /// Something is repeated once more; at R1 the application is told.
     //= docs/rfc/rfc9293.md#MUST-20
     //= docs/rfc/rfc9293.md#MUST-22
+    //= docs/rfc/rfc9293.md#MUST-47
     //= docs/rfc/rfc9293.md#SHLD-9
     fn retry(&mut self, cx: &mut Context<'_>) {
         self.retries = self.retries.saturating_add(1);

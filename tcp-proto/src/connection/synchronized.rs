@@ -383,6 +383,7 @@ impl Connection {
     /// Sixth, check the URG bit. Urgent data are delivered in line; the application is told where they end.
     //= docs/rfc/rfc9293.md#MUST-30
     //= docs/rfc/rfc9293.md#MUST-32
+    //= docs/rfc/rfc9293.md#MUST-47
     //= docs/rfc/rfc9293.md#MUST-66
     //= docs/rfc/rfc9293.md#3.10.7.4-6-ESTABLISHED
     //= docs/rfc/rfc9293.md#3.10.7.4-6-CLOSE-WAIT
