@@ -32,6 +32,7 @@ impl Connection {
         }
         self.sixth_check_urg(cx, segment);
         let text = self.trim(segment);
+        //= docs/rfc/rfc9293.md#3.10.7.4-7-CLOSE-WAIT
         if !self.state.may_receive() && text.length() > 0 {
             cx.drop(DropReason::Meaningless);
             return NEXT;
@@ -396,9 +397,8 @@ impl Connection {
 
     /// Seventh, process the segment text.
     //= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
-    //= docs/rfc/rfc9293.md#3.10.7.4-7-CLOSE-WAIT
     pub(super) fn take_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        if segment.payload.is_empty() || !self.state.may_receive() {
+        if segment.payload.is_empty() {
             return;
         }
         if self.is_deaf() {
