@@ -332,6 +332,7 @@ fn with_timestamps() -> Trace {
     Trace::established_with(config, "S 0:0 <mss 1460,ts 500 0>", 65_535)
 }
 
+//= docs/rfc/rfc9293.md#MUST-5
 //= docs/rfc/rfc7323.md#3.2-agreed
 //= docs/rfc/rfc7323.md#5.4-clock
 #[test]
