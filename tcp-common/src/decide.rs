@@ -124,7 +124,8 @@ pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut Connect
     }
 }
 
-/// The decision about a frame that is ours; `None`: it is the kernel's.
+/// The decision about a frame that is ours; `None`: it is the kernel's, which has no TCP for a broadcast either.
+//= docs/rfc/rfc9293.md#MUST-57
 #[inline(always)]
 fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Option<Decision> {
     let config = maps.config()?;
@@ -168,6 +169,7 @@ enum Owner {
 }
 
 /// `None`: the port is owned on another address, so that here it is the kernel's.
+//= docs/rfc/rfc9293.md#MUST-57
 #[inline(always)]
 fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owner> {
     if let Some(connection) = maps.connection(key) {
@@ -254,6 +256,7 @@ mod tests {
         decide(case.frame.as_slice(), &MemoryMaps::new(&case.world), &mut key)
     }
 
+    //= docs/rfc/rfc9293.md#MUST-57
     #[test]
     fn every_case_is_decided_as_the_table_says() {
         for case in cases() {

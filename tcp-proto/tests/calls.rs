@@ -127,8 +127,11 @@ fn a_listener_at_every_address_answers_from_the_one_that_was_spoken_to() {
 fn a_listener_at_one_address_takes_no_others() {
     let (mut stack, now) = (stack(), Instant::from_millis(0));
     stack.listen(address("10.0.0.1:80"), ListenOptions { tcp: Arc::new(plain()) }).unwrap();
-    stack.handle_frame(now, &frame(address(REMOTE), address("10.0.0.2:80"), &Seg::parse("S 0:0 <mss 1460>")));
-    assert!(next(&mut stack, now).is_none_or(|(_, _, seg)| seg.flags & 4 != 0), "at most a reset");
+    for (local, answer) in [("10.0.0.3:80", 4 | 16), ("10.0.0.1:80", 2 | 16)] {
+        stack.handle_frame(now, &frame(address(REMOTE), address(local), &Seg::parse("S 0:0 <mss 1460>")));
+        let (from, _, segment) = next(&mut stack, now).expect("an answer");
+        assert_eq!((from, segment.flags), (address(local), answer));
+    }
 }
 
 //= docs/rfc/rfc9293.md#MUST-46

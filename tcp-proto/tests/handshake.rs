@@ -9,7 +9,6 @@ use tcp_proto::{CloseReason, Event, State, TcpConfig};
 //= docs/rfc/rfc9293.md#MAY-3
 //= docs/rfc/rfc9293.md#SHLD-5
 //= docs/rfc/rfc9293.md#3.10.7.2-3-SYN
-//= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED
 #[test]
 fn a_passive_open_is_three_segments_and_one_connection_to_accept() {
     let mut t = Trace::listen(plain());
@@ -21,6 +20,20 @@ fn a_passive_open_is_three_segments_and_one_connection_to_accept() {
     assert_eq!(t.state(), State::ESTABLISHED);
     assert_eq!(t.events.pop_front(), Some(Event::Incoming(t.listener.unwrap())));
     t.accept();
+}
+
+//= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED
+#[test]
+fn the_ack_that_ends_a_passive_open_sets_the_send_window_whatever_the_peers_numbers() {
+    for isn in [0, 1 << 30, 1 << 31, 3 << 30, u32::MAX] {
+        let mut t = Trace::listen(plain());
+        t.peer_isn = isn;
+        t.peer("S 0:0 win 5000 <mss 1460>");
+        t.stack("SA 0:0 ack 1 <mss 1460>");
+        t.peer(". 1:1 ack 1 win 700");
+        t.accept();
+        assert_eq!((t.state(), t.connection().info().snd_wnd), (State::ESTABLISHED, 700), "{isn}");
+    }
 }
 
 //= docs/rfc/rfc9293.md#3.10.7.3-4-SYN-ACK
@@ -68,8 +81,8 @@ fn options_are_used_only_when_both_sides_offer_them() {
 fn both_ends_open_at_once_and_are_established() {
     let mut t = Trace::connect(plain());
     t.stack("S 0:0 <mss 1460>");
-    t.peer("S 0:0 <mss 1460>");
-    assert_eq!(t.state(), State::SYN_RCVD);
+    t.peer("S 0:0 win 5000 <mss 1460>");
+    assert_eq!((t.state(), t.connection().info().snd_wnd), (State::SYN_RCVD, 5000));
     t.stack("SA 0:0 ack 1 <mss 1460>");
     t.peer("SA 0:0 ack 1 <mss 1460>");
     assert_eq!(t.state(), State::ESTABLISHED);

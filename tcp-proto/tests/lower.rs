@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::{PEER_MAC, Seg, Trace, frame_with_options, ones_complement, plain};
 use tcp_proto::{
-    CloseReason, ConnectionId, Event, Instant, ListenOptions, SoftError, Stack, StackConfig, State, TcpConfig,
+    CloseReason, ConnectOptions, ConnectionId, Event, Instant, LinkAddress, ListenOptions, SoftError, Stack,
+    StackConfig, State, TcpConfig,
 };
 
 /// ICMP errors that may pass: type, code, and what the application hears.
@@ -256,10 +257,10 @@ fn over_ipv6_the_mss_is_60_less_than_the_mtu_and_a_peer_that_says_none_gets_1220
     }
 }
 
-/// "Packet too big" about a frame of ours (RFC 4443 section 3.2).
-fn too_big_v6(about: &[u8], mtu: u32) -> Vec<u8> {
+/// An ICMP error about a frame of ours (RFC 4443 section 3); `mtu` is what "packet too big" says.
+fn icmp_v6(about: &[u8], kind: u8, code: u8, mtu: u32) -> Vec<u8> {
     let addresses = ["fd00::9", "fd00::1"].map(|text| text.parse::<Ipv6Addr>().unwrap().octets()).concat();
-    let mut icmp = [&[2, 0, 0, 0][..], &mtu.to_be_bytes(), &about[14..14 + 60]].concat();
+    let mut icmp = [&[kind, code, 0, 0][..], &mtu.to_be_bytes(), &about[14..14 + 60]].concat();
     let length = (icmp.len() as u16).to_be_bytes();
     let sum = !ones_complement(&[&addresses, &length, &[0, 58], &icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -274,7 +275,54 @@ fn over_ipv6_packets_get_smaller_but_no_router_brings_them_below_1280_bytes() {
     for (said, size) in [(1400, 1400 - 60), (1000, 1280 - 60), (68, 1280 - 60), (u32::MAX, 1440)] {
         let (mut stack, id, _, data) = established_v6(&[2, 4, 5, 0xa0]);
         let now = Instant::from_millis(0);
-        stack.handle_frame(now, &too_big_v6(&data, said));
+        stack.handle_frame(now, &icmp_v6(&data, 2, 0, said));
         assert_eq!(stack.connection(now, id).unwrap().info().mss, size, "{said}");
+    }
+}
+
+/// An open over IPv6 is under way: the connection, and the SYN's frame.
+fn opening_v6() -> (Stack, ConnectionId, Vec<u8>) {
+    let now = Instant::from_millis(0);
+    let mut stack = Stack::new(StackConfig { mac: [2, 0, 0, 0, 0, 1], ..StackConfig::default() }, [7; 32], now);
+    let local = "[fd00::1]:40123".parse().unwrap();
+    let options = ConnectOptions { local, link: LinkAddress { mac: PEER_MAC, vlan: None }, tcp: Arc::new(plain()) };
+    let id = stack.connect(now, "[fd00::2]:4000".parse().unwrap(), options).unwrap();
+    let syn = sent(&mut stack).expect("a SYN");
+    (stack, id, syn)
+}
+
+//= docs/rfc/rfc9293.md#MUST-54
+//= docs/rfc/rfc9293.md#MUST-56
+//= docs/rfc/rfc9293.md#SHLD-25
+#[test]
+fn soft_errors_of_ipv6_end_nothing_and_are_told_to_who_asks() {
+    use SoftError::{BadParameter, TimeExceeded, Unreachable};
+    let unreachable = [(1, 0, Unreachable), (1, 3, Unreachable)];
+    let others = [(3, 0, TimeExceeded), (3, 1, TimeExceeded), (4, 0, BadParameter), (4, 1, BadParameter)];
+    let now = Instant::from_millis(0);
+    for (kind, code, says) in unreachable.into_iter().chain(others).chain([(4, 2, BadParameter)]) {
+        let (established, id, _, data) = established_v6(&[]);
+        let (opening, open, syn) = opening_v6();
+        for (mut stack, id, about, state) in
+            [(established, id, data, State::ESTABLISHED), (opening, open, syn, State::SYN_SENT)]
+        {
+            stack.handle_frame(now, &icmp_v6(&about, kind, code, 0));
+            let mut connection = stack.connection(now, id).expect("it is alive");
+            assert_eq!((connection.state(), connection.take_soft_error()), (state, Some(says)), "{kind} {code}");
+        }
+    }
+}
+
+//= docs/rfc/rfc9293.md#SHLD-26
+#[test]
+fn hard_errors_of_ipv6_end_an_open_and_nothing_else() {
+    let now = Instant::from_millis(0);
+    for code in [1, 4] {
+        let (mut stack, id, syn) = opening_v6();
+        stack.handle_frame(now, &icmp_v6(&syn, 1, code, 0));
+        assert_eq!(stack.poll_event(), Some(Event::Closed(id, CloseReason::Refused)), "prohibited, or no such port");
+        let (mut stack, id, _, data) = established_v6(&[]);
+        stack.handle_frame(now, &icmp_v6(&data, 1, code, 0));
+        assert_eq!(stack.connection(now, id).expect("it is alive").state(), State::ESTABLISHED);
     }
 }

@@ -174,6 +174,7 @@ fn a_batch_that_fills_its_own_gap_draws_a_single_ack_that_no_peer_takes_for_a_lo
 }
 
 //= docs/rfc/rfc9293.md#SHLD-31
+//= docs/rfc/rfc9293.md#3.10.7.4-1-trim
 #[test]
 fn overlapping_segments_are_joined_whichever_way_they_overlap() {
     let mut t = Trace::established(plain());
@@ -331,6 +332,7 @@ fn with_timestamps() -> Trace {
     Trace::established_with(config, "S 0:0 <mss 1460,ts 500 0>", 65_535)
 }
 
+//= docs/rfc/rfc9293.md#MUST-5
 //= docs/rfc/rfc7323.md#3.2-agreed
 //= docs/rfc/rfc7323.md#5.4-clock
 #[test]

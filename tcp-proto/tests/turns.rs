@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::crowd::{Crowd, PEER_ISN};
-use common::{plain, read_frame};
+use common::{Seg, frame, plain, read_frame};
 use tcp_proto::{ConnectionId, ConnectionKey, ConnectionValue, Device, NoEntry, StackConfig, State, turn};
 
 /// Most frames that a turn sends.
@@ -22,12 +22,19 @@ struct Record {
     removed: Vec<ConnectionKey>,
     /// Ports of peers to which frames were sent, in order.
     sent_to: Vec<u16>,
+    /// Frames that wait to be received.
+    arriving: Vec<Vec<u8>>,
     /// Sequence number of the last frame.
     seq: u32,
+    /// Acknowledgment number of the last frame.
+    ack: u32,
 }
 
 impl Device for Record {
-    fn receive(&mut self, _: usize, _: impl FnMut(&[u8])) {}
+    fn receive(&mut self, limit: usize, mut sink: impl FnMut(&[u8])) {
+        let batch = self.arriving.len().min(limit);
+        self.arriving.drain(..batch).for_each(|frame| sink(&frame));
+    }
 
     fn commit(
         &mut self,
@@ -46,6 +53,7 @@ impl Device for Record {
             let (_, peer, seg) = read_frame(&frame[..length]);
             self.sent_to.push(peer.port());
             self.seq = seg.seq;
+            self.ack = seg.ack;
         }
     }
 
@@ -89,6 +97,27 @@ fn of_all_who_want_to_send_each_gets_one_frame_before_anyone_gets_a_second() {
     let first_round: Vec<u16> = std::iter::once(bulk).chain(others).collect();
     assert_eq!(device.sent_to[..150], first_round, "the bulk sender was first, and last again");
     assert_eq!(device.sent_to[150..], [bulk; 9], "then it has the link to itself");
+}
+
+//= docs/rfc/rfc9293.md#MUST-58
+//= docs/rfc/rfc9293.md#MUST-59
+#[test]
+fn segments_that_wait_together_draw_a_single_ack_after_the_last_of_them() {
+    let mut crowd = Crowd::new(StackConfig::default(), plain());
+    let ack = crowd.open(1);
+    let mut device = Record::default();
+    device.turn(&mut crowd);
+    device.sent_to.clear();
+    let (peer, us) = (SocketAddr::from(([10, 0, 0, 2], 1)), common::LOCAL.parse().unwrap());
+    let segment = |n: u32| Seg { seq: PEER_ISN + 1 + 100 * n, ack, ..Seg::parse("A 0:100 ack 0") };
+    // More than one turn takes.
+    device.arriving = (0..TURN as u32 + 10).map(|n| frame(peer, us, &segment(n))).collect();
+    for acknowledged in [TURN as u32, TURN as u32 + 10] {
+        device.turn(&mut crowd);
+        assert_eq!((device.sent_to.len(), device.ack), (1, PEER_ISN + 1 + 100 * acknowledged));
+        device.sent_to.clear();
+    }
+    assert!(device.arriving.is_empty());
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn left(t: &mut Trace) -> u32 {
 
 //= docs/rfc/rfc9293.md#MUST-30
 //= docs/rfc/rfc9293.md#MUST-32
+//= docs/rfc/rfc9293.md#MUST-47
 //= docs/rfc/rfc9293.md#3.10.7.4-6-ESTABLISHED
 #[test]
 fn the_application_is_told_once_of_each_advance_of_the_pointer() {

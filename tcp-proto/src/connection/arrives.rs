@@ -176,9 +176,9 @@ impl Connection {
         }
     }
 
-    /// An ICMP error about a segment of ours arrived. A hard one ends an open that is under way (RFC 5461
-    /// section 4 tells why it ends nothing else); others are kept for an application that asks. The number must be one
-    /// that we sent (RFC 5927).
+    /// An ICMP error about a segment of ours arrived. A hard one ends an open that is under way (RFC 5927
+    /// section 5.2 tells why it ends nothing else); others are kept for an application that asks. The number must be
+    /// one that we sent (RFC 5927 section 4.1).
     //= docs/rfc/rfc9293.md#MUST-47
     //= docs/rfc/rfc9293.md#MUST-56
     //= docs/rfc/rfc9293.md#SHLD-25

@@ -64,6 +64,7 @@ impl Connection {
     /// Something is repeated once more; at R1 the application is told.
     //= docs/rfc/rfc9293.md#MUST-20
     //= docs/rfc/rfc9293.md#MUST-22
+    //= docs/rfc/rfc9293.md#MUST-47
     //= docs/rfc/rfc9293.md#SHLD-9
     fn retry(&mut self, cx: &mut Context<'_>) {
         self.retries = self.retries.saturating_add(1);
@@ -107,6 +108,7 @@ impl Connection {
     /// A probe of the peer's window. As long as it answers, probing never ends (MUST-37).
     //= docs/rfc/rfc9293.md#MUST-36
     //= docs/rfc/rfc9293.md#MUST-37
+    //= docs/rfc/rfc9293.md#SHLD-17
     fn persist_expires(&mut self, cx: &mut Context<'_>) {
         // Answers keep a connection open (MUST-37), but not one that nobody holds any more: only progress does.
         let spent = if self.is_orphan() { self.retries } else { self.probes };

@@ -33,6 +33,7 @@ impl Connection {
         }
         self.sixth_check_urg(cx, segment);
         let text = self.trim(segment);
+        //= docs/rfc/rfc9293.md#3.10.7.4-7-CLOSE-WAIT
         if !self.state.may_receive() && text.length() > 0 {
             cx.drop(DropReason::Meaningless);
             return NEXT;
@@ -388,6 +389,7 @@ impl Connection {
     /// Sixth, check the URG bit. Urgent data are delivered in line; the application is told where they end.
     //= docs/rfc/rfc9293.md#MUST-30
     //= docs/rfc/rfc9293.md#MUST-32
+    //= docs/rfc/rfc9293.md#MUST-47
     //= docs/rfc/rfc9293.md#MUST-66
     //= docs/rfc/rfc9293.md#3.10.7.4-6-ESTABLISHED
     //= docs/rfc/rfc9293.md#3.10.7.4-6-CLOSE-WAIT
@@ -400,9 +402,8 @@ impl Connection {
 
     /// Seventh, process the segment text.
     //= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
-    //= docs/rfc/rfc9293.md#3.10.7.4-7-CLOSE-WAIT
     pub(super) fn take_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        if segment.payload.is_empty() || !self.state.may_receive() {
+        if segment.payload.is_empty() {
             return;
         }
         if self.is_deaf() {

@@ -360,6 +360,7 @@ mod tests {
     }
 
     //= docs/rfc/rfc9293.md#MUST-68
+    //= docs/rfc/rfc9293.md#MUST-69
     #[test]
     fn what_is_written_is_read_back() {
         let timestamps = Some(Timestamps { value: 7, echo: 8 });
@@ -375,10 +376,12 @@ mod tests {
             (Options { sacks, ..Options::default() }, 28),
         ];
         for (options, length) in cases {
-            let mut bytes = [0u8; 40];
+            let mut bytes = [0u8; 44];
             assert_eq!(options.length(), length, "{options:?}");
             options.write(&mut bytes[..length]);
             assert_eq!(Options::parse(&bytes[..length]), options);
+            bytes[length..][..4].copy_from_slice(&[MSS, 4, 1, 2]);
+            assert_eq!(Options::parse(&bytes).mss, Some(0x102), "no end before the header's, so nothing behind one");
         }
     }
 

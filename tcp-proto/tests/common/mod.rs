@@ -333,7 +333,8 @@ pub struct Trace {
     pub our_isn: u32,
     /// The same towards the peer's other ports.
     other_isns: BTreeMap<u16, u32>,
-    peer_isn: u32,
+    /// The peer's initial sequence number.
+    pub peer_isn: u32,
     /// Where the peer's frames come from, and ours must go.
     pub mac: [u8; 6],
     /// Whether expected texts carry the window.
@@ -430,11 +431,6 @@ impl Trace {
         self.other_isns.insert(self.remote.port(), self.our_isn);
         self.remote.set_port(port);
         self.our_isn = self.other_isns.remove(&port).unwrap_or(0);
-    }
-
-    /// The peer's initial sequence number.
-    pub fn peer_isn(&self) -> u32 {
-        self.peer_isn
     }
 
     /// Milliseconds since the trace began.

@@ -154,7 +154,7 @@ impl Cell {
             && row.as_ref().is_some_and(|row| row.state == State::SYN_RCVD)
             && t.our_isn.wrapping_sub(last) < 1 << 31;
         let relative = |row: &ConnectionInfo| {
-            let (una, next) = (row.snd_una.wrapping_sub(t.our_isn), row.rcv_nxt.wrapping_sub(t.peer_isn()));
+            let (una, next) = (row.snd_una.wrapping_sub(t.our_isn), row.rcv_nxt.wrapping_sub(t.peer_isn));
             (una, next, row.snd_wnd == NEW_WINDOW.into())
         };
         Outcome {

@@ -49,6 +49,7 @@ fn with_the_textbooks_bounds_the_intervals_double_from_1_to_64_seconds_and_twelv
     times_out_silently_at(&mut t, 511 * SECOND);
 }
 
+//= docs/rfc/rfc9293.md#MUST-47
 //= docs/rfc/rfc9293.md#SHLD-9
 //= docs/rfc/rfc9293.md#SHLD-10
 #[test]

@@ -18,7 +18,7 @@ fn time_wait(config: TcpConfig) -> Trace {
 }
 
 //= docs/rfc/rfc9293.md#MUST-13
-//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-2
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-1
 //= docs/rfc/rfc9293.md#3.10.8-TIME-WAIT
 #[test]
 fn it_lasts_twice_30_seconds_and_every_other_timer_is_stopped() {

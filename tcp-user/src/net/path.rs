@@ -184,6 +184,7 @@ fn output_interface(found: &RouteMessage) -> Option<u32> {
     found.attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None })
 }
 
+//= docs/rfc/rfc9293.md#MUST-46
 fn refusal(kind: RouteType, destination: IpAddr) -> NetError {
     match kind {
         RouteType::Local => NetError::OwnAddress { destination },
@@ -258,6 +259,7 @@ mod tests {
         assert_eq!(entry(Reachable, None), Some(Neighbour::Unknown), "an entry without an address is no use");
     }
 
+    //= docs/rfc/rfc9293.md#MUST-46
     #[test]
     fn what_is_no_unicast_route_is_refused_by_its_name() {
         let destination = IpAddr::from([10, 0, 0, 1]);
