@@ -96,8 +96,8 @@ enum Expected {
 
 impl Expected {
     fn allows(&self, actual: &Expected) -> bool {
-        let of_world =
-            [DropReason::Fragment, DropReason::StrayRst, DropReason::IcmpRate, DropReason::NoSocket].map(Expected::Drop);
+        let of_world = [DropReason::Fragment, DropReason::StrayRst, DropReason::IcmpRate, DropReason::NoSocket]
+            .map(Expected::Drop);
         match (self, actual) {
             (Expected::DropMalformed, Expected::Drop(_)) => !of_world.contains(actual),
             _ => self == actual,

@@ -83,7 +83,9 @@ fn keep(target: Target, input: &[u8]) -> String {
     let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, input));
     match written {
         Ok(()) => format!("{} panicked; replay it by: cargo run -p fuzz --bin {0} {}", target.name(), file.display()),
-        Err(error) => format!("{} panicked on {input:?}, which can't be kept in {}: {error}", target.name(), file.display()),
+        Err(error) => {
+            format!("{} panicked on {input:?}, which can't be kept in {}: {error}", target.name(), file.display())
+        }
     }
 }
 

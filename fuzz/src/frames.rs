@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tcp_common::cases::frames::{SegmentFrame, icmp_about};
 use tcp_common::ConnectionKey;
+use tcp_common::cases::frames::{SegmentFrame, icmp_about};
 
 /// What a segment says, beside its addresses.
 #[derive(Clone, Debug, Default)]

@@ -114,7 +114,8 @@ fn syn_arrives(v6: bool, ack_follows: bool, list: &[u8]) {
     if ack_follows {
         let ack = frames::Segment { flags: 16, seq: 1001, ack: answer.seq.wrapping_add(1), window: 5000, ..syn };
         stack.handle_frame(NOW, &frames::segment(remote, local, &ack));
-        let old = offered.timestamps.is_some_and(|(value, _)| naive::options(&list).timestamps.is_none_or(|t| t.0 != value));
+        let old =
+            offered.timestamps.is_some_and(|(value, _)| naive::options(&list).timestamps.is_none_or(|t| t.0 != value));
         assert!(old || stack.count(State::ESTABLISHED) == 1, "the same options on the ACK");
     }
 }

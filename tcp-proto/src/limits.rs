@@ -31,6 +31,8 @@ pub(crate) const LINK_REACH: u32 = 65_535;
 pub(crate) const REFRESH_BATCH: usize = 256;
 /// Connections in TIME_WAIT that make room when the connection table is full, at most each time.
 pub(crate) const TABLE_FULL_EVICTIONS: usize = 64;
+/// How long a connection's state may be out of date in the connection table.
+pub(crate) const STATE_DELAY: Duration = Duration::from_millis(5);
 /// How long a connection's slow-moving figures may be out of date in the connection table.
 pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,8 @@
-//! What the connection table (the XDP program's CONNECTIONS) is to be told: new and changed entries, once a
-//! second the figures of those that moved, and removals.
+//! What the connection table (the XDP program's CONNECTIONS) is to be told: new entries at once, changed states a moment
+//! later, once a second the figures of those that moved, and removals.
+//!
+//! Each changed entry costs the driver a system call (only new ones and removals go in batches), and a short connection
+//! changes its state several times within a millisecond: what it passes through so fast is not worth writing.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -7,7 +10,7 @@ use alloc::vec::Vec;
 use tcp_common::ConnectionKey;
 
 use crate::api::ConnectionId;
-use crate::limits::{REFRESH_BATCH, REFRESH_INTERVAL};
+use crate::limits::{REFRESH_BATCH, REFRESH_INTERVAL, STATE_DELAY};
 use crate::time::Instant;
 
 /// What a connection's entry is in.
@@ -24,17 +27,22 @@ pub(crate) struct EntryStatus {
 /// Queues of table changes.
 #[derive(Default)]
 pub(crate) struct TableChanges {
-    writes: VecDeque<ConnectionId>,
+    /// Connections that have no entry yet.
+    new: VecDeque<ConnectionId>,
+    /// Connections whose state changed, and when that is written; in order of that time.
+    changed: VecDeque<(ConnectionId, Instant)>,
     /// Connections whose figures moved, and when they are written; in order of that time.
     refreshes: VecDeque<(ConnectionId, Instant)>,
     removals: Vec<ConnectionKey>,
 }
 
 impl TableChanges {
-    /// The entry is to be written with the next commit.
-    pub(crate) fn write(&mut self, id: ConnectionId, status: &mut EntryStatus) {
-        if !core::mem::replace(&mut status.write_queued, true) {
-            self.writes.push_back(id);
+    /// The state changed: a new entry is written with the next commit, another within [`STATE_DELAY`].
+    pub(crate) fn write(&mut self, id: ConnectionId, status: &mut EntryStatus, now: Instant) {
+        match core::mem::replace(&mut status.write_queued, true) {
+            true => {}
+            false if status.written => self.changed.push_back((id, now + STATE_DELAY)),
+            false => self.new.push_back(id),
         }
     }
 
@@ -52,20 +60,19 @@ impl TableChanges {
         }
     }
 
-    /// The next connection whose entry is to be written.
-    pub(crate) fn next_write(&mut self) -> Option<ConnectionId> {
-        self.writes.pop_front()
+    /// The next connection whose entry is to be written now.
+    pub(crate) fn next_write(&mut self, now: Instant) -> Option<ConnectionId> {
+        self.new.pop_front().or_else(|| pop_due(&mut self.changed, now))
     }
 
     /// The next connection whose figures are due; at most [`REFRESH_BATCH`] are asked for in a turn.
     pub(crate) fn next_refresh(&mut self, now: Instant) -> Option<ConnectionId> {
-        let (id, _) = self.refreshes.pop_front_if(|&mut (_, due)| due <= now)?;
-        Some(id)
+        pop_due(&mut self.refreshes, now)
     }
 
-    /// When figures are due next.
+    /// When states or figures are due next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.refreshes.front().map(|&(_, due)| due)
+        [self.changed.front(), self.refreshes.front()].into_iter().flatten().map(|&(_, due)| due).min()
     }
 
     pub(crate) fn take_removals(&mut self) -> Vec<ConnectionKey> {
@@ -86,4 +93,9 @@ impl EntryStatus {
     pub(crate) fn begin_refresh(&mut self) {
         self.refresh_queued = false;
     }
+}
+
+/// Takes the first of `queue` if it is due.
+fn pop_due(queue: &mut VecDeque<(ConnectionId, Instant)>, now: Instant) -> Option<ConnectionId> {
+    queue.pop_front_if(|&mut (_, due)| due <= now).map(|(id, _)| id)
 }

@@ -28,6 +28,7 @@ pub struct Checker {
     /// How many segments are kept at least; twice as many at most.
     keep: usize,
     checked: usize,
+    addressees: HashSet<(Mac, SocketAddr)>,
     violations: Vec<Violation>,
 }
 
@@ -106,6 +107,7 @@ impl Checker {
             segments: Vec::new(),
             keep: usize::MAX / 2,
             checked: 0,
+            addressees: HashSet::new(),
             violations: Vec::new(),
         }
     }
@@ -122,9 +124,11 @@ impl Checker {
 
     /// Takes the next captured frame.
     pub fn frame(&mut self, at: Duration, frame: &[u8]) {
-        if let Some(segment) = Segment::parse(at, frame) {
-            self.segment(segment);
+        let Some(segment) = Segment::parse(at, frame) else { return };
+        if let Some(mac) = frame.first_chunk::<6>().filter(|_| self.is_ours(&segment)) {
+            self.addressees.insert((*mac, segment.destination));
         }
+        self.segment(segment);
     }
 
     /// Takes a frame that an attacker sends past the capture (no packet socket sees what AF_XDP sends): it may be
@@ -146,6 +150,12 @@ impl Checker {
     #[must_use]
     pub fn checked(&self) -> usize {
         self.checked
+    }
+
+    /// Everybody whom xtcp has sent a segment to, with the MAC address that it went to.
+    #[must_use]
+    pub fn addressees(&self) -> &HashSet<(Mac, SocketAddr)> {
+        &self.addressees
     }
 
     /// The rules broken so far.
@@ -225,7 +235,9 @@ impl Flow {
     fn sent_syn(&mut self, segment: &Segment) {
         if self.isn != Some(segment.seq) {
             let peer_scale = if segment.flags.ack { self.peer_scale } else { Offer::Unknown };
-            *self = Flow { isn: Some(segment.seq), peer_scale, ..Flow::default() };
+            // What the peer acknowledged before may still draw a RST.
+            let peer_acks = std::mem::take(&mut self.peer_acks);
+            *self = Flow { isn: Some(segment.seq), peer_scale, peer_acks, ..Flow::default() };
         }
         self.our_scale = Offer::of(segment);
     }
@@ -272,6 +284,10 @@ impl Flow {
             return None;
         }
         self.right_edge = Some(before);
+        // A window beyond 16 bits can't be said by a SYN, which may be repeated after it was offered.
+        if segment.flags.syn && segment.window == u16::MAX {
+            return None;
+        }
         // What a SYN offers may be no multiple of the unit of later windows, which can't repeat it exactly then.
         if self.syn_edge == Some(before) && moved > -(1 << shift) {
             return None;
@@ -408,6 +424,8 @@ mod tests {
         let checker = checker(&frames);
         assert!(checker.violations().is_empty(), "{:?}", checker.report());
         assert_eq!((checker.checked(), checker.segments().len()), (2, 4));
+        let peer = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), PEER_PORT);
+        assert_eq!(checker.addressees(), &HashSet::from([(PEER, peer)]));
     }
 
     #[test]
@@ -513,7 +531,11 @@ mod tests {
             tcp
         });
         for (next, rules) in [(125, &[][..]), (124, &[Rule::WindowNeverShrinks])] {
-            assert_eq!(check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()), rules, "{next} units");
+            assert_eq!(
+                check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()),
+                rules,
+                "{next} units"
+            );
         }
     }
 

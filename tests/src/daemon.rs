@@ -370,6 +370,8 @@ impl Daemon {
     pub fn wait(&mut self) -> ExitStatus {
         let status = until("the end of the daemon", || self.process.try_wait());
         self.process.end_is_known = true;
+        // Its last words may still be on their way.
+        self.process.stderr.all();
         status
     }
 

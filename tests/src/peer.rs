@@ -120,6 +120,19 @@ pub fn retransmits(namespace: &Namespace) -> u64 {
     found.and_then(|(_, figure)| figure.parse().ok()).unwrap_or_else(|| panic!("no RetransSegs in {snmp}"))
 }
 
+/// Reads once. A read with a deadline is interrupted when the machine freezes the process for a while; then again.
+///
+/// # Errors
+/// What the socket says otherwise.
+pub fn read(mut connection: &TcpStream, into: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match connection.read(into) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Reads to the end of the stream.
 ///
 /// # Panics

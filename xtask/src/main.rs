@@ -9,8 +9,10 @@ mod demo;
 mod lab;
 mod load;
 mod process;
+mod rfc;
 mod root;
 mod setup;
+mod sim;
 mod test;
 mod unload;
 
@@ -61,11 +63,32 @@ enum Command {
         #[command(subcommand)]
         command: LabCommand,
     },
+    /// Run the simulator: production stacks on a bad path, seed by seed; prints what they reached.
+    Sim {
+        /// How many seeds; from 500 on, not reaching everything fails.
+        #[arg(long, default_value_t = sim::SEEDS)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Print every segment of the first seed, and run no other.
+        #[arg(long)]
+        trace: bool,
+        /// Print the matrix of goodput instead (the snapshot tests/sim/goodput.txt).
+        #[arg(long)]
+        goodput: bool,
+    },
     /// Run every check and test; fails when anything is left behind.
     Test {
         /// Run the end-to-end tests five times over, and a soak of 20 minutes.
         #[arg(long)]
         long: bool,
+    },
+    /// Show which requirements of the RFCs are implemented and tested, write docs/CONFORMANCE.md, fail on a gap.
+    Rfc {
+        /// Write nothing: fail when docs/CONFORMANCE.md is out of date.
+        #[arg(long)]
+        check: bool,
     },
     /// The part of `test` that runs as root: test programs that are built already.
     #[command(hide = true)]
@@ -123,7 +146,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Unload { interface } => unload::run(interface),
         Command::Demo => demo::run(raised),
         Command::Lab { command } => lab::run(command, raised),
+        Command::Sim { goodput: true, .. } => sim::run(&["--goodput"]),
+        Command::Sim { seeds, seed, trace, .. } => sim::seeds(*seeds, *seed, *trace),
         Command::Test { long } => test::run(*long),
+        Command::Rfc { check } => rfc::run(*check),
         Command::EndToEnd { times, programs } => test::end_to_end(programs, *times),
     }
 }

@@ -275,7 +275,9 @@ impl Bench {
 
     /// Notes where the stream begins that the application reads: what came in, and a FIN behind it, do not count.
     pub fn note_first(&mut self) {
-        let Some(row) = self.row().filter(|row| self.app.first.is_none() && row.state.is_synchronized()) else { return };
+        let Some(row) = self.row().filter(|row| self.app.first.is_none() && row.state.is_synchronized()) else {
+            return;
+        };
         let before = row.rcv_nxt.wrapping_sub(row.bytes_in as u32);
         let candidates = [before, before.wrapping_sub(1)];
         self.app.first = candidates.into_iter().find(|first| self.peer.said_syn(first.wrapping_sub(1)));
@@ -346,7 +348,12 @@ impl Bench {
 }
 
 fn describe(segment: &Segment) -> String {
-    let letters: String = "FSRPAUEC".chars().enumerate().filter(|(bit, _)| segment.flags >> bit & 1 == 1).map(|(_, letter)| letter).collect();
+    let letters: String = "FSRPAUEC"
+        .chars()
+        .enumerate()
+        .filter(|(bit, _)| segment.flags >> bit & 1 == 1)
+        .map(|(_, letter)| letter)
+        .collect();
     let Segment { seq, ack, window, payload, ecn, options, .. } = segment;
     let fin = if segment.flags & FIN != 0 { "+1" } else { "" };
     format!("{letters} {seq}:+{}{fin} ack {ack} win {window} ecn {ecn} options {options:?}", payload.len())

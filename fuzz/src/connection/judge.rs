@@ -76,10 +76,17 @@ impl Bench {
     /// What is acknowledged or reported was said.
     fn judge_acknowledgment(&self, segment: &Segment) {
         if segment.flags.ack {
-            assert!(self.peer.said_up_to(segment.ack), "acknowledges {}, up to which the peer has not said all", segment.ack);
+            assert!(
+                self.peer.said_up_to(segment.ack),
+                "acknowledges {}, up to which the peer has not said all",
+                segment.ack
+            );
         }
         for (start, end) in &segment.sacks {
-            assert!(after(*end, *start) && self.peer.said_all(*start, *end), "reports {start}:{end}, which was not said");
+            assert!(
+                after(*end, *start) && self.peer.said_all(*start, *end),
+                "reports {start}:{end}, which was not said"
+            );
         }
     }
 
@@ -139,7 +146,10 @@ impl Bench {
             }
             None => {
                 let (app_is_live, entered) = (self.app_is_live(), self.entered);
-                assert!(!app_is_live && !entered, "no connection, but {entered} an entry, {app_is_live} an application's");
+                assert!(
+                    !app_is_live && !entered,
+                    "no connection, but {entered} an entry, {app_is_live} an application's"
+                );
                 self.ours = Ours::default();
                 self.peer.edge = None;
                 // Initial numbers follow a clock: another connection needs another time.

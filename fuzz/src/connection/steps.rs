@@ -210,7 +210,8 @@ impl Bench {
         trace(|| format!("writes {taken} of {length} bytes"));
         assert!(taken <= length.min(room), "{taken} bytes taken where {room} had room");
         assert!(taken == 0 || live, "a connection that has ended takes bytes");
-        self.app.waits_to_write = taken < length && self.stack.connection(self.now, self.app.id.expect("held")).is_some_and(|c| c.may_send());
+        self.app.waits_to_write =
+            taken < length && self.stack.connection(self.now, self.app.id.expect("held")).is_some_and(|c| c.may_send());
         self.ours.written += taken as u32;
     }
 

@@ -139,6 +139,11 @@ impl Recovery {
         }
     }
 
+    /// Whether a probe is what is sent next.
+    pub(crate) fn is_probing(&self) -> bool {
+        matches!(self, Recovery::Sack(sack) if sack.is_probing())
+    }
+
     /// Octets were sent; `next` is SND.NXT before that.
     pub(crate) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         match self {
@@ -201,6 +206,8 @@ impl Recovery {
     }
 
     /// What the retransmission timer is to wait for, and how long: no longer than `rto`.
+    //= docs/rfc/rfc8985.md#8-timer
+    //= docs/rfc/rfc8985.md#7.2-pto
     pub(crate) fn timer(
         &self,
         at: Outstanding,

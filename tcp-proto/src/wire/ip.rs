@@ -74,6 +74,7 @@ fn ethernet(frame: &[u8]) -> Option<(LinkAddress, u16, &[u8])> {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-50
 fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let header = bytes.first_chunk::<20>().ok_or(DropReason::BadHeader)?;
     let header_length = usize::from(header[0] & 0xf) * 4;
@@ -153,6 +154,7 @@ fn tcp<'a>(packet: &Packet<'a>, link: LinkAddress, accept_partial: bool) -> Resu
     Ok(Received::Segment { key, link, segment })
 }
 
+//= docs/rfc/rfc9293.md#MUST-3
 fn verify(packet: &Packet<'_>, accept_partial: bool) -> Result<(), DropReason> {
     let pseudo = match (packet.source, packet.destination) {
         (IpAddr::V4(s), IpAddr::V4(d)) => Checksum::pseudo_header(&s.octets(), &d.octets(), packet.body.len()),
@@ -167,6 +169,8 @@ fn verify(packet: &Packet<'_>, accept_partial: bool) -> Result<(), DropReason> {
 
 /// Whether a packet between these addresses can belong to a connection (MUST-57, MUST-63; equal addresses
 /// are the LAND attack).
+//= docs/rfc/rfc9293.md#MUST-57
+//= docs/rfc/rfc9293.md#MUST-63
 fn may_be_peer(source: IpAddr, destination: IpAddr) -> bool {
     source != destination && is_unicast(source) && is_unicast(destination)
 }

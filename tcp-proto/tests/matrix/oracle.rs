@@ -270,12 +270,20 @@ impl Arriving {
     }
 
     /// The table of 3.10.7.4 first; with a closed window, ACKs and RSTs are looked at too, and so is a segment's ACK
-    /// whose text is not.
+    /// whose text is not. Decision 10: so is a bare ACK at the right edge.
     fn is_acceptable(&self, s: &Situation) -> bool {
         if s.rcv_wnd == 0 {
             return self.seq == s.rcv_nxt;
         }
-        in_window(s, self.seq) || (self.length() > 0 && in_window(s, self.end().wrapping_sub(1)))
+        self.is_at_the_edge(s)
+            || in_window(s, self.seq)
+            || (self.length() > 0 && in_window(s, self.end().wrapping_sub(1)))
+    }
+
+    fn is_at_the_edge(&self, s: &Situation) -> bool {
+        let bare = self.acks && !self.rst && self.length() == 0;
+        let synchronized = s.state.is_synchronized() && s.state != State::TIME_WAIT;
+        bare && synchronized && self.seq == s.rcv_nxt.wrapping_add(s.rcv_wnd)
     }
 
     fn repeats_the_fin(&self, s: &Situation) -> bool {

@@ -160,7 +160,13 @@ fn say_ready() {
 fn start_log() {
     let filter = EnvFilter::try_from_env("XTCP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        // A line that can't be written is lost. Told of on standard error, it would end the daemon.
+        .log_internal_errors(false)
+        .init();
 }
 
 fn check_config(file: &std::path::Path) -> Result<()> {

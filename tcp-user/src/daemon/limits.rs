@@ -178,26 +178,29 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/limits.md");
 
     /// Where the table's tests are.
-    const TESTS: [(&str, &str); 9] = [
+    const TESTS: [(&str, &str); 11] = [
         ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
         ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
         ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),
         ("window", include_str!("../../../tcp-proto/tests/window.rs")),
+        ("sack", include_str!("../../../tcp-proto/tests/sack.rs")),
         ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
         ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),
         ("afxdp::handover", include_str!("../afxdp/handover.rs")),
         ("control", include_str!("../control/tests.rs")),
         ("config", include_str!("../config/tests.rs")),
+        ("copy", include_str!("../services/copy.rs")),
     ];
 
     /// Where keys and constants are declared.
-    const DECLARATIONS: [&str; 8] = [
+    const DECLARATIONS: [&str; 9] = [
         include_str!("../config/file.rs"),
         include_str!("../config/mod.rs"),
         include_str!("../control/server.rs"),
         include_str!("../control/protocol.rs"),
         include_str!("../afxdp/handover.rs"),
         include_str!("../services/http.rs"),
+        include_str!("../services/copy.rs"),
         include_str!("../../../tcp-proto/src/limits.rs"),
         include_str!("../../../tcp-common/src/layout.rs"),
     ];

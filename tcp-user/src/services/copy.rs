@@ -1,8 +1,9 @@
 //! Copies one direction of a stream, the way every service does it: with half-close and backpressure.
 //!
 //! The buffer is borrowed from the thread's pool only while it holds bytes, so an idle direction owns
-//! none; a poll moves a bounded amount, so a bulk transfer lets others have their turn. What is written
-//! is not flushed: the sinks are sockets, which need no flush.
+//! none, and it is a small one when many directions hold bytes that their sinks do not take. A poll moves
+//! a bounded amount, so a bulk transfer lets others have their turn. What is written is not flushed: the
+//! sinks are sockets, which need no flush.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,6 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one buffer: the most that is between reading and writing in one direction.
 pub const BUFFER_BYTES: usize = 64 * 1024;
+/// Directions of a thread that hold so large a buffer at once, at most: peers that do not read would otherwise
+/// take that much for each of their connections.
+const LARGE_BUFFERS: usize = 256;
+/// Bytes of a buffer beyond.
+const SMALL_BUFFER_BYTES: usize = 4 * 1024;
 /// Most free buffers a thread keeps.
 const POOL_BUFFERS: usize = 64;
 /// Most buffers that one poll reads before others have their turn.
@@ -157,29 +163,51 @@ impl<R: AsyncRead + Unpin> Path for IntoNothing<'_, R> {
 }
 
 thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { free: Vec::new(), held: 0 }) };
 }
 
-/// A buffer of [`BUFFER_BYTES`] that goes back to its thread's pool.
+/// The large buffers of a thread.
+struct Pool {
+    free: Vec<Box<[u8]>>,
+    /// How many are not free.
+    held: usize,
+}
+
+impl Pool {
+    /// A large buffer, unless too many are held.
+    fn take(&mut self) -> Option<Box<[u8]>> {
+        if self.held == LARGE_BUFFERS {
+            return None;
+        }
+        self.held += 1;
+        Some(self.free.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()))
+    }
+
+    fn give(&mut self, buffer: Box<[u8]>) {
+        self.held -= 1;
+        if self.free.len() < POOL_BUFFERS {
+            self.free.push(buffer);
+        }
+    }
+}
+
+/// A buffer of [`BUFFER_BYTES`] that goes back to its thread's pool, or one of [`SMALL_BUFFER_BYTES`].
 struct Buffer(Box<[u8]>);
 
 impl Buffer {
     fn take() -> Self {
-        let pooled = POOL.with_borrow_mut(Vec::pop);
-        Buffer(pooled.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()))
+        let large = POOL.with_borrow_mut(Pool::take);
+        Buffer(large.unwrap_or_else(|| vec![0; SMALL_BUFFER_BYTES].into_boxed_slice()))
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
-        // The pool is gone when the thread ends before a task that it owned.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < POOL_BUFFERS {
-                pool.push(buffer);
-            }
-        });
+        if buffer.len() == BUFFER_BYTES {
+            // The pool is gone when the thread ends before a task that it owned.
+            let _ = POOL.try_with(|pool| pool.borrow_mut().give(buffer));
+        }
     }
 }
 
@@ -227,6 +255,26 @@ mod tests {
         let poll = std::future::poll_fn(|cx| Poll::Ready(half.poll(cx, &mut Between(&mut near, &mut sink)))).await;
         assert!(poll.is_pending());
         assert_eq!(half.pending.as_ref().map(|p| p.end - p.start), Some(BUFFER_BYTES - 1));
+    }
+
+    #[tokio::test]
+    async fn many_full_sinks_are_given_small_buffers() {
+        let mut stuck = Vec::new();
+        for _ in 0..LARGE_BUFFERS + 10 {
+            let (mut sink, unread) = duplex(1);
+            let mut half = Half::default();
+            let mut path = Between(&mut tokio::io::repeat(7), &mut sink);
+            assert!(std::future::poll_fn(|cx| Poll::Ready(half.poll(cx, &mut path))).await.is_pending());
+            stuck.push((half, sink, unread));
+            // Each gets tokio's whole budget.
+            tokio::task::yield_now().await;
+        }
+        let held = |(half, ..): &(Half, _, _)| half.pending.as_ref().map_or(0, |pending| pending.buffer.len());
+        let (large, small) = stuck.split_at(LARGE_BUFFERS);
+        assert!(large.iter().all(|direction| held(direction) == BUFFER_BYTES));
+        assert!(small.iter().all(|direction| held(direction) == SMALL_BUFFER_BYTES));
+        stuck.drain(..1);
+        assert_eq!(Buffer::take().len(), BUFFER_BYTES, "one was given back");
     }
 
     #[tokio::test]

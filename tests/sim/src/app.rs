@@ -96,7 +96,7 @@ impl Apps {
             }
             Event::Connected(id) | Event::Readable(id) | Event::Writable(id) => self.act(stack, now, queue, id),
             Event::Closed(id, reason) => self.closed(stack, now, queue, id, reason),
-            Event::Retransmitting(_) => {}
+            Event::Retransmitting(_) | Event::Urgent(_) => {}
         }
     }
 
@@ -219,6 +219,13 @@ impl Side {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.said == self.script.says && self.heard == self.hears
+    }
+
+    /// It will never open.
+    pub fn forgo(&mut self) {
+        if self.stage == Stage::Before {
+            self.stage = Stage::Over;
+        }
     }
 
     /// Its connection, if a rest of it ends now.

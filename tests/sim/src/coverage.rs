@@ -27,11 +27,15 @@ const NEVER: [(State, Cause, &str); 9] = [
 ];
 
 /// Reasons of drops that frames which pass the XDP program can't have, or that these loads don't reach.
-const NOT_HERE: [(&str, &str); 4] = [
+const NOT_HERE: [(&str, &str); 8] = [
     ("fragment", "the XDP program drops fragments"),
     ("not_tcp", "the XDP program passes what is not TCP"),
     ("martian", "the path forges no addresses"),
     ("rate_limited", "no thousand resets a second"),
+    ("challenge_rate", "no hundreds of challenges a second"),
+    ("reply_queue_full", "no hundreds of strangers at once"),
+    ("too_many_orphans", "no thousands of connections"),
+    ("too_many_gaps", "hardly any window here has room for so many"),
 ];
 
 /// The table, and the names of what was never reached although it should be.

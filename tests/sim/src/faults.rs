@@ -125,7 +125,7 @@ impl Faults {
         let ideal = chance.once_in(6);
         let mut first = if ideal { Way::ideal(chance) } else { Way::random(chance) };
         // Who never gives up would never end.
-        first.forgetting = if impatient && chance.once_in(3) { 2000 } else { 0 };
+        first.forgetting = if impatient && chance.once_in(2) { 2500 } else { 0 };
         let second = if chance.once_in(3) && !ideal { Way::random(chance) } else { first.clone() };
         let episodes = if chance.once_in(2) { 0 } else { chance.between(1, 4) };
         let mut episodes: Vec<_> = (0..episodes).map(|_| Episode::random(chance, frames, ipv6)).collect();

@@ -411,6 +411,7 @@ impl Device for Port<'_> {
             trace::say(self.now, || {
                 format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
             });
+            assert!(matches!(value.state, State::SYN_SENT | State::SYN_RCVD), "an entry begins with the connection");
             if !self.nic.maps.insert(seen, *key, *value) {
                 failed(*key);
             }

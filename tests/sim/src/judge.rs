@@ -22,13 +22,15 @@ type Name = (usize, usize, ConnectionKey);
 
 /// Judges stacks.
 pub struct Judge {
-    /// SND.NXT and what was in flight after the last turn.
+    /// SND.NXT after the last turn, and the most that was in flight since it fitted the congestion window.
     flights: HashMap<Name, (u32, u32)>,
     demands: Vec<Demand>,
     /// A round trip takes no longer when nothing is wrong.
     round_trip: Duration,
     /// Whether the plan lets progress be demanded at all.
     may_demand: bool,
+    /// Whether ports are used again: a SYN may have to wait for the end of a TIME_WAIT.
+    reopens: bool,
     memory: [usize; 2],
 }
 
@@ -56,10 +58,13 @@ impl Judge {
                 && host.tcp.syn_backlog > 1
                 && host.tcp.backlog > 1
         });
-        let forgets = faults.ways.iter().any(|way| way.forgetting > 0);
+        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || plan.deaf_after.is_some();
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
+        let mut ports: Vec<u16> = plan.talks.iter().map(|talk| talk.port).collect();
+        ports.dedup();
         Judge {
+            reopens: ports.len() < plan.talks.len(),
             flights: HashMap::new(),
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
@@ -89,12 +94,14 @@ impl Judge {
         }
     }
 
-    /// What is in flight after something new was sent fits the congestion window, or became no more: during a recovery
+    /// What is in flight after something new was sent fits the congestion window, or is no more than before: during a recovery
     /// it comes down step by step (RFC 9937).
     fn judge_flight(&mut self, name: Name, row: &ConnectionInfo) {
-        let Some((next, in_flight)) = self.flights.insert(name, (row.snd_nxt, row.in_flight)) else { return };
+        let (next, high) = self.flights.get(&name).copied().unwrap_or((row.snd_nxt, 0));
+        let now_high = if row.in_flight <= row.cwnd { row.in_flight } else { high.max(row.in_flight) };
+        self.flights.insert(name, (row.snd_nxt, now_high));
         let sent_new = next != row.snd_nxt && row.state.is_synchronized();
-        let most = row.cwnd.max(in_flight) + FLIGHT_SLACK * u32::from(row.mss);
+        let most = row.cwnd.max(high) + FLIGHT_SLACK * u32::from(row.mss);
         assert!(!sent_new || row.in_flight <= most, "in flight beyond the congestion window: {row:?}");
     }
 
@@ -107,8 +114,12 @@ impl Judge {
         for host in hosts {
             for (queue, worker) in host.workers.iter().enumerate() {
                 for row in rows(&worker.stack, now).iter().filter(|row| waits_for_answer(row)) {
+                    if self.reopens && row.state == State::SYN_SENT {
+                        continue;
+                    }
                     let by = now + row.rto + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
+                    crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
                 }
             }

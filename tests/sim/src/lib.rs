@@ -14,6 +14,7 @@ pub mod count;
 pub mod coverage;
 pub mod faults;
 pub mod frame;
+pub mod goodput;
 pub mod host;
 pub mod judge;
 pub mod link;

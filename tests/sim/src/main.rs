@@ -15,6 +15,9 @@ struct Arguments {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Print the matrix of goodput instead.
+    #[arg(long)]
+    goodput: bool,
     /// Print every segment of the first seed, and run no other.
     #[arg(long)]
     trace: bool,
@@ -22,6 +25,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.goodput {
+        print!("{}", sim::goodput::matrix());
+        return ExitCode::SUCCESS;
+    }
     if arguments.trace {
         sim::trace::print();
         return match campaign::run_seed(arguments.seed) {

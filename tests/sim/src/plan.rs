@@ -125,7 +125,11 @@ impl Plan {
         let faults = Faults::random(chance, segments, ipv6, impatient);
         let lifetime = faults.lifetime();
         let hosts = [0, 1].map(|_| HostPlan::random(chance, impatient, lifetime));
-        let talks = talks(chance, &hosts, segments, impatient);
+        let mut talks = talks(chance, &hosts, segments, impatient);
+        // While a host's commit is under way, the other's SYN may come too early for it, and is refused.
+        for talk in talks.iter_mut().filter(|talk| talk.opener == Opener::Both && !faults.commit.is_zero()) {
+            talk.may_fail = true;
+        }
         let deaf = impatient && chance.once_in(4);
         let deaf_after = deaf.then(|| (chance.below(2) as usize, chance.time(Duration::from_millis(500))));
         Plan { seed, ipv6, begins: chance.below(1 << 40), hosts, faults, talks, deaf_after }
@@ -239,7 +243,7 @@ impl Talk {
         }
         let mut opener = opener;
         if impatient && chance.once_in(6) {
-            (sides, opener) = (cross(chance), Opener::Both);
+            (sides, opener) = if chance.once_in(4) { (abandon(chance), opener) } else { (cross(chance), Opener::Both) };
         }
         let may_fail = impatient;
         Talk { opener, opens: chance.time(Duration::from_millis(200)), port: 0, sides, may_fail }
@@ -251,7 +255,17 @@ fn cross(chance: &mut Chance) -> [Script; 2] {
     let says = chance.below(20_000) as usize;
     let mut sides = [0, 1].map(|_| Script { says, pause: None, burst: None, ..Script::random(chance, says) });
     sides.iter_mut().for_each(|side| side.ending = Ending::HalfClose);
-    sides[0].ending = chance.pick(&[Ending::AbortIn(State::CLOSING), Ending::AbortIn(State::FIN_WAIT_1)]);
+    let endings = [Ending::AbortIn(State::CLOSING), Ending::AbortIn(State::FIN_WAIT_1), Ending::HalfClose];
+    sides[0].ending = chance.pick(&endings);
+    sides
+}
+
+/// A side that closes and one that takes longer to do so than the first one's FIN_WAIT_2 lasts.
+fn abandon(chance: &mut Chance) -> [Script; 2] {
+    let mut sides = [0, 1].map(|_| Script { pause: None, burst: None, ..Script::random(chance, 1000) });
+    let first = chance.below(2) as usize;
+    sides[first].ending = Ending::WhenHeard;
+    sides[1 - first].ending = Ending::AfterEnd(chance.time_between(Duration::from_secs(4), Duration::from_secs(9)));
     sides
 }
 
@@ -295,6 +309,7 @@ impl Ending {
             State::CLOSE_WAIT,
             State::CLOSING,
             State::LAST_ACK,
+            State::TIME_WAIT,
             State::TIME_WAIT,
         ];
         match chance.below(6) {

@@ -25,6 +25,8 @@ const IDLE_TURNS: u64 = 1000;
 const IDLE_TURNS_A_SECOND: u64 = 60;
 /// How long an opener waits before it tries again to use a 4-tuple that is still in use.
 const RETRY: Duration = Duration::from_millis(50);
+/// How often, longer than any TIME_WAIT lasts.
+const RETRIES: u32 = 2000;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +62,8 @@ pub struct World {
     digest: u64,
     turns: u64,
     idle: u64,
-    /// Talks that are still to be opened, and when.
-    openings: Vec<(usize, Instant)>,
+    /// Talks that are still to be opened, when, and how often that was tried.
+    openings: Vec<(usize, Instant, u32)>,
     /// The episodes that run, until when.
     running: Vec<(Trouble, Instant)>,
     /// Episodes that have begun.
@@ -78,7 +80,7 @@ impl World {
         trace::begin(now);
         let hosts = [0, 1].map(|number| Host::new(&plan, number, now, &mut chance));
         let links = [1, 0].map(|way: usize| Link::new(plan.faults.ways[way].clone(), chance.fork(), now));
-        let openings = plan.talks.iter().enumerate().map(|(number, talk)| (number, now + talk.opens)).collect();
+        let openings = plan.talks.iter().enumerate().map(|(number, talk)| (number, now + talk.opens, 0)).collect();
         World {
             observer: Observer::new(now, plan.hosts.each_ref().map(|host| host.mtu)),
             judge: Judge::new(&plan),
@@ -97,6 +99,14 @@ impl World {
             deaf_at: plan.deaf_after.map(|(host, after)| (host, now + after)),
             plan,
         }
+    }
+
+    /// The same, but nobody watches the wire: for runs that measure.
+    #[must_use]
+    pub fn unwatched(plan: Plan) -> World {
+        let mut world = World::new(plan);
+        world.observer.look_away();
+        world
     }
 
     /// Runs until nothing will ever happen again.
@@ -138,13 +148,17 @@ impl World {
             }
         }
         self.judge.meet_demands(self.now, &self.hosts);
-        assert!(self.turns < MAX_TURNS, "no end after {MAX_TURNS} turns, {} of them idle", self.idle);
+        assert!(
+            self.turns < MAX_TURNS || end != Instant::MAX,
+            "no end after {MAX_TURNS} turns, {} of them idle",
+            self.idle
+        );
         true
     }
 
     fn next(&self) -> Option<Instant> {
         let workers = self.hosts.iter().flat_map(|host| (0..host.workers.len()).map(|queue| host.wakes_at(queue)));
-        let openings = self.openings.iter().filter(|(talk, _)| self.may_open(*talk)).map(|(_, at)| Some(*at));
+        let openings = self.openings.iter().filter(|(talk, ..)| self.may_open(*talk)).map(|(_, at, _)| Some(*at));
         let episodes = self.running.iter().map(|(_, until)| Some(*until));
         let others = [self.deaf_at.map(|(_, at)| at), self.judge.next_demand()];
         let all = workers.chain(self.links.iter().map(Link::next)).chain(openings).chain(episodes).chain(others);
@@ -172,7 +186,7 @@ impl World {
             self.hosts[host].unlisten(self.now);
         }
         let mut waiting = std::mem::take(&mut self.openings);
-        waiting.retain_mut(|(number, at)| {
+        waiting.retain_mut(|(number, at, tries)| {
             if *at > self.now || !self.may_open(*number) {
                 return true;
             }
@@ -186,7 +200,12 @@ impl World {
             let untried = |host: &&usize| self.hosts[**host].apps.sides[*number].stage == Stage::Before;
             let openers: Vec<usize> = openers.iter().filter(untried).copied().collect();
             let opened = openers.into_iter().all(|host| self.hosts[host].open(self.now, *number, &talk));
-            *at = self.now + RETRY;
+            (*at, *tries) = (self.now + RETRY, *tries + 1);
+            if *tries > RETRIES && talk.may_fail {
+                self.hosts.iter_mut().for_each(|host| host.apps.sides[*number].forgo());
+                return false;
+            }
+            assert!(*tries <= RETRIES, "talk {number} finds its 4-tuple in use for ever");
             !opened
         });
         self.openings = waiting;

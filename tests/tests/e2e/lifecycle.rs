@@ -1,12 +1,13 @@
 //! Start and stop: drain, abort, sudden death, a second daemon, programs loaded without a daemon, nothing left behind.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::Lab;
 use tests::daemon::{Daemon, output, pin_path, xtcp_binary};
 use tests::maps::Maps;
@@ -48,7 +49,7 @@ fn a_drain_that_takes_too_long_resets_what_is_open() {
     let mut client = lab.connect(server(ECHO));
     round_trip(&mut client, b"x");
     daemon.terminate();
-    assert_reset(&mut client);
+    assert_reset(&client);
     daemon.wait();
 }
 
@@ -61,7 +62,7 @@ fn a_second_signal_aborts_the_drain() {
     daemon.terminate();
     until("the drain to begin", || lab.client.enter(|| TcpStream::connect(server(ECHO))).err());
     daemon.terminate();
-    assert_reset(&mut client);
+    assert_reset(&client);
     daemon.wait();
     assert_nothing_left(&lab, daemon.pin_path());
 }
@@ -214,7 +215,7 @@ fn a_connection_of_a_killed_daemon_is_reset_by_the_next_one() {
     first.kill();
     let _second = lab.daemon().listen(SERVER_V4, ECHO, "echo").start();
     client.write_all(b"who are you").unwrap();
-    assert_reset(&mut client);
+    assert_reset(&client);
 }
 
 #[test]
@@ -265,8 +266,28 @@ fn inside_ip_netns_exec_which_hides_bpffs_the_daemon_mounts_its_own() {
     assert_same(&peer::exchange(&lab.connect(server(ECHO)), b"hidden"), b"hidden");
 }
 
-fn assert_reset(connection: &mut TcpStream) {
-    let error = connection.read(&mut [0]).expect_err("the connection goes on");
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_serves_on_and_cleans_up() {
+    let lab = Lab::new();
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("control.sock");
+    let interface = lab.server.interface();
+    let mut command = lab.server.command(xtcp_binary());
+    command.args(["run", "--interface", interface, "--listen", &format!("{}=echo", server(ECHO)), "--control-socket"]);
+    let mut daemon = command.arg(&control).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    drop(daemon.stderr.take());
+    peer::round_trip(&mut lab.connect(server(ECHO)), b"unheard");
+    // It says that it drains, to nobody.
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    assert!(!pin_path(interface).exists() && !control.exists());
+}
+
+fn assert_reset(connection: &TcpStream) {
+    let error = peer::read(connection, &mut [0]).expect_err("the connection goes on");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 

@@ -26,6 +26,8 @@ const ECHO: u16 = 7;
 const DAYTIME: u16 = 13;
 /// Port of RFC 864.
 const CHARGEN: u16 = 19;
+/// Port of a proxy.
+const PROXY: u16 = 8080;
 
 /// Both of the server's addresses.
 const SERVERS: [IpAddr; 2] = [SERVER_V4, SERVER_V6];
