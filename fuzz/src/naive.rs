@@ -25,16 +25,23 @@ pub enum What {
     Segment { flags: u8, payload: bool },
     /// An ICMP error about a segment.
     IcmpError,
+    /// Whatever follows more IPv6 extension headers than anybody looks through; the key has no ports.
+    Hidden,
 }
 
 /// An IP packet.
 struct Packet {
     source: IpAddr,
     destination: IpAddr,
+    /// That of the next extension header, where there are too many.
     protocol: u8,
     more_fragments: bool,
     body: Vec<u8>,
 }
+
+/// Numbers of the IPv6 extension headers that are looked through, and how many of them.
+const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
+const MAX_EXTENSIONS: usize = 4;
 
 /// Reads a frame; `None`: nothing about TCP.
 pub fn find(frame: &[u8]) -> Option<Found> {
@@ -51,6 +58,10 @@ pub fn find(frame: &[u8]) -> Option<Found> {
     let (key, what) = match (packet.protocol, packet.source.is_ipv4()) {
         (6, _) => segment(&packet)?,
         (1, true) | (58, false) => (icmp_error(&packet)?, What::IcmpError),
+        (next, false) if EXTENSIONS.contains(&next) => {
+            let side = |address| SocketAddr::new(address, 0);
+            (key(side(packet.destination), side(packet.source)), What::Hidden)
+        }
         _ => return None,
     };
     Some(Found { vlan, key, what })
@@ -74,23 +85,27 @@ fn v4(bytes: &[u8]) -> Option<Packet> {
 
 fn v6(bytes: &[u8]) -> Option<Packet> {
     let (header, rest) = bytes.split_at_checked(40)?;
-    let mut body = rest.get(..be(header, 4)?.into())?;
+    let packet = rest.get(..be(header, 4)?.into())?;
     if header[0] >> 4 != 6 {
         return None;
     }
-    let (mut protocol, mut more_fragments) = (header[6], false);
-    for _ in 0..4 {
-        let length = match protocol {
-            0 | 60 => 8 + 8 * usize::from(*body.get(1)?),
-            // Somebody else's, as long as it has segments left.
-            43 if *body.get(3)? == 0 => 8 + 8 * usize::from(body[1]),
-            44 if be(body, 2)? < 8 => 8,
-            43 | 44 => return None,
-            _ => break,
-        };
-        more_fragments |= protocol == 44 && body[3] & 1 != 0;
-        (protocol, body) = (body[0], body.get(length..)?);
+    let (mut protocol, mut more_fragments, mut at) = (header[6], false, 0);
+    for _ in 0..MAX_EXTENSIONS {
+        if !EXTENSIONS.contains(&protocol) {
+            break;
+        }
+        // Extension headers may lie in what follows the packet: what they lead to does not.
+        let extension = rest.get(at..at + 4)?;
+        let fragment = protocol == 44;
+        // Another piece of a packet, and what is somebody else's as long as it has segments left.
+        if fragment && be(extension, 2)? >= 8 || protocol == 43 && extension[3] != 0 {
+            return None;
+        }
+        more_fragments |= fragment && extension[3] & 1 != 0;
+        at += if fragment { 8 } else { 8 + 8 * usize::from(extension[1]) };
+        protocol = extension[0];
     }
+    let body = if EXTENSIONS.contains(&protocol) { &[] } else { packet.get(at..)? };
     let address = |at: usize| Some(<[u8; 16]>::try_from(header.get(at..at + 16)?).ok()?.into());
     Some(Packet { source: address(8)?, destination: address(24)?, protocol, more_fragments, body: body.to_vec() })
 }

@@ -115,7 +115,7 @@ pub trait Maps {
 /// Decides what becomes of `frame`.
 ///
 /// Unless it passes, `key` then says which connection it belongs to, would belong to, or is about. What `key` held
-/// before does not matter.
+/// before does not matter, except that the ports stay as they were where extension headers hide them.
 #[inline(always)]
 pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Decision {
     match ours(frame, maps, key) {

@@ -6,6 +6,7 @@
 
 mod build;
 mod demo;
+mod fuzz;
 mod lab;
 mod load;
 mod process;
@@ -78,6 +79,17 @@ enum Command {
         #[arg(long)]
         goodput: bool,
     },
+    /// Mutate the corpus of a fuzz target; an input that fails is kept in fuzz/artifacts.
+    Fuzz {
+        /// decide, wire, listener or connection.
+        target: String,
+        /// How many mutations.
+        #[arg(long, default_value_t = fuzz::ITERATIONS)]
+        iterations: u64,
+        /// What chooses them.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Run every check and test; fails when anything is left behind.
     Test {
         /// Run the end-to-end tests five times over, and a soak of 20 minutes.
@@ -146,6 +158,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Unload { interface } => unload::run(interface),
         Command::Demo => demo::run(raised),
         Command::Lab { command } => lab::run(command, raised),
+        Command::Fuzz { target, iterations, seed } => fuzz::run(target, *iterations, *seed),
         Command::Sim { goodput: true, .. } => sim::run(&["--goodput"]),
         Command::Sim { seeds, seed, trace, .. } => sim::seeds(*seeds, *seed, *trace),
         Command::Test { long } => test::run(*long),

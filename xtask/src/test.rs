@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{cargo, read, succeed, workspace, xtcp};
-use crate::{build, rfc, root, setup, sim};
+use crate::{build, fuzz, rfc, root, setup, sim};
 
 /// How often `--long` runs the end-to-end tests, and for how many seconds the first time the soak among them.
 const LONG_RUNS: u32 = 5;
@@ -29,6 +29,7 @@ pub fn run(long: bool) -> Result<ExitCode> {
     step("the requirements of the RFCs", || rfc::run(true))?;
     step("unit tests of what needs neither root nor the eBPF tools", || succeed(&mut cargo(["test"])))?;
     step("the simulator", sim::test)?;
+    step("the fuzz targets, for a few seconds", fuzz::test)?;
     step("lints", || with_toolchain(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("unit tests of the daemon", || with_toolchain(&["test", "--package", "tcp-user"]))?;
     step("unit tests of the harness", || with_toolchain(&["test", "--package", "tests", "--lib"]))?;
