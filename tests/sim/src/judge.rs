@@ -33,6 +33,8 @@ pub struct Judge {
     reopens: bool,
     /// Ports of talks that both sides open: whose SYN arrived while the other's was lost waits for the other's timer.
     crossing: Vec<u16>,
+    /// Whether both sides report selectively, and so probe.
+    probes: bool,
     memory: [usize; 2],
 }
 
@@ -77,6 +79,7 @@ impl Judge {
                 .filter(|talk| matches!(talk.opener, Opener::Both))
                 .map(|talk| talk.port)
                 .collect(),
+            probes: plan.hosts.iter().all(|host| host.tcp.sack),
             memory: plan.hosts.each_ref().map(|host| host.memory),
         }
     }
@@ -125,7 +128,9 @@ impl Judge {
                     if row.state == State::SYN_SENT && (self.reopens || self.crossing.contains(&row.key.local_port)) {
                         continue;
                     }
-                    let by = now + row.rto + 2 * self.round_trip + queued;
+                    // A tail loss probe may go first, after two round trips; it starts the RTO over (RFC 8985 section 7.3).
+                    let probe = if self.probes { 2 * row.srtt.unwrap_or_default() } else { Duration::ZERO };
+                    let by = now + probe + row.rto + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
                     crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
