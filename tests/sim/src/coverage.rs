@@ -27,7 +27,7 @@ const NEVER: [(State, Cause, &str); 9] = [
 ];
 
 /// Reasons of drops that frames which pass the XDP program can't have, or that these loads don't reach.
-const NOT_HERE: [(&str, &str); 8] = [
+const NOT_HERE: [(&str, &str); 9] = [
     ("fragment", "the XDP program drops fragments"),
     ("not_tcp", "the XDP program passes what is not TCP"),
     ("martian", "the path forges no addresses"),
@@ -35,6 +35,7 @@ const NOT_HERE: [(&str, &str); 8] = [
     ("challenge_rate", "no hundreds of challenges a second"),
     ("reply_queue_full", "no hundreds of strangers at once"),
     ("too_many_orphans", "no thousands of connections"),
+    ("other_stacks", "a SYN and its copy on two queues in the same moment: a few of ten thousand seeds"),
     ("too_many_gaps", "hardly any window here has room for so many"),
 ];
 

@@ -286,7 +286,8 @@ impl Nic {
                 return None;
             }
         };
-        let queue = self.queue(&key, counts);
+        let syn = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.syn);
+        let queue = self.queue(&key, syn, counts);
         let hint = match steer.owner() {
             Some(owner) if usize::from(owner) != queue => metadata(&Handover::new(&key, owner)),
             _ => [0; Handover::LENGTH],
@@ -299,11 +300,12 @@ impl Nic {
         Some(queue)
     }
 
-    /// The queue that a frame arrives on: its flow's, which may change.
-    fn queue(&mut self, key: &ConnectionKey, counts: &mut Counts) -> usize {
+    /// The queue that a frame arrives on: its flow's, which may change. That of a SYN does more often: who repeats one
+    /// may choose another way.
+    fn queue(&mut self, key: &ConnectionKey, syn: bool, counts: &mut Counts) -> usize {
         let queues = self.rings.len() as u64;
         let flow = (key.local_port, key.remote_port);
-        if self.chance.happens(self.migration) {
+        if self.chance.happens(if syn { 10 * self.migration } else { self.migration }) {
             counts.count("queue migration");
             *self.moved.entry(flow).or_default() += self.chance.between(1, queues - 1);
         }

@@ -130,7 +130,9 @@ impl Judge {
                     }
                     // A tail loss probe may go first, after two round trips; it starts the RTO over (RFC 8985 section 7.3).
                     let probe = if self.probes { 2 * row.srtt.unwrap_or_default() } else { Duration::ZERO };
-                    let by = now + probe + row.rto + 2 * self.round_trip + queued;
+                    // A listener that has just repeated its SYN-ACK does not answer the next SYN.
+                    let once_more = if row.state == State::SYN_SENT { 2 * row.rto } else { Duration::ZERO };
+                    let by = now + probe + row.rto + once_more + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
                     crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
