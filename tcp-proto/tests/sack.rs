@@ -181,6 +181,18 @@ fn what_a_stranger_sends_again_from_far_behind_is_not_reported() {
     t.stack(". 1:1 ack 21");
 }
 
+//= docs/rfc/rfc2883.md#4-first
+#[test]
+fn what_arrived_twice_is_reported_though_it_is_old_by_its_timestamp() {
+    let config = TcpConfig { timestamps: true, ..with_sack() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,sackOK,ts 500 0>", 65_535);
+    // It was overtaken, and sent again; then it arrives.
+    t.peer("PA 1:11 ack 1 <ts 510 1000000>");
+    t.stack(". 1:1 ack 11 <ts 1000000 510>");
+    t.peer("PA 1:11 ack 1 <ts 505 1000000>");
+    t.stack(". 1:1 ack 11 <ts 1000000 510,sack 1:11>");
+}
+
 // What we make of reports.
 
 /// Segment 0 is lost, and found to be.

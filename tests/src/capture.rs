@@ -1,9 +1,10 @@
 //! Captures everything on the client's end of a lab's wire and hands it to the checker, frame by frame.
 //!
 //! xtcp's own traffic passes no socket of the server's kernel, so the peer's end is the only place to see all of it.
-//! The packet socket is not bound to an interface: the only other one in the namespace is `lo`, and the checker
-//! tells frames by MAC address.
+//! The packet socket is not bound to an interface, so a frame of xtcp's may be seen a second time, where an
+//! [impairment](crate::impairment) sends it through another device. The first view counts: that is the wire's end.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketAddrAny, SocketFlags, SocketType, recvfrom, socket_with};
 
 use crate::checker::Checker;
 use crate::net::Namespace;
+use crate::segment::Mac;
 
 /// Bytes of frames that the kernel keeps while the capturing thread is not scheduled.
 const SOCKET_BUFFER: usize = 64 << 20;
@@ -88,12 +90,33 @@ fn open() -> rustix::io::Result<OwnedFd> {
 fn capture(socket: &OwnedFd, checker: &Mutex<Checker>, stop: &AtomicBool) {
     let started = Instant::now();
     let mut buffer = vec![0; LONGEST_FRAME];
+    let mut views = Views::default();
     loop {
         let stopping = stop.load(Ordering::Relaxed);
-        match recv(socket, &mut buffer[..], RecvFlags::empty()) {
-            Ok((length, _)) => lock(checker).frame(started.elapsed(), &buffer[..length]),
+        match recvfrom(socket, &mut buffer[..], RecvFlags::empty()) {
+            Ok((length, _, from)) => {
+                let (mut checker, frame) = (lock(checker), &buffer[..length]);
+                if views.is_first(frame, from, checker.sender()) {
+                    checker.frame(started.elapsed(), frame);
+                }
+            }
             Err(_) if stopping => return,
             Err(_) => {}
         }
+    }
+}
+
+/// From which device, in which direction, frames of xtcp's come: an address of the packet socket, by EtherType, which
+/// is part of it.
+#[derive(Debug, Default)]
+struct Views(HashMap<[u8; 2], SocketAddrAny>);
+
+impl Views {
+    /// Whether a frame is seen where the first of its kind was. A frame of another sender always is.
+    fn is_first(&mut self, frame: &[u8], from: Option<SocketAddrAny>, sender: Mac) -> bool {
+        let (Some(mac), Some(kind), Some(from)) = (frame.get(6..12), frame.get(12..14), from) else { return true };
+        // What goes to many has an address of its own, and no segment does.
+        let to_many = frame[0] & 1 == 1;
+        to_many || mac != sender || *self.0.entry([kind[0], kind[1]]).or_insert_with(|| from.clone()) == from
     }
 }

@@ -112,6 +112,12 @@ impl Checker {
         }
     }
 
+    /// The MAC address of xtcp's interface.
+    #[must_use]
+    pub fn sender(&self) -> Mac {
+        self.sender
+    }
+
     /// Segments from `ports` are xtcp's from now on.
     pub fn own(&mut self, ports: RangeInclusive<u16>) {
         self.owned.push(ports);

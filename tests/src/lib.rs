@@ -3,15 +3,16 @@
 //! A test makes a [`Lab`], starts a daemon in it, talks to it from the client's namespace with real programs and
 //! kernel sockets, and looks at what `xtcp conns`, `bpftool` and the wire say. When the lab is dropped, the
 //! [`checker`] judges every segment that xtcp sent. Labs share nothing, so tests run in parallel.
-//! The wire is as good as a veth pair is, unless it is told to lose segments ([`loss`]). Leaves out: bandwidth, delay.
+//! The wire is as good as a veth pair is, unless it is told to be bad ([`impairment`]). Leaves out: bandwidth, delay.
 #![forbid(unsafe_code)]
 
 pub mod capture;
 pub mod checker;
 pub mod daemon;
-pub mod loss;
+pub mod impairment;
 pub mod maps;
 pub mod net;
+pub mod nstat;
 pub mod peer;
 pub mod raw;
 pub mod segment;

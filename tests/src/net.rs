@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::loss;
+use crate::impairment::Impairment;
 use crate::segment::Mac;
 
 /// The client's IPv4 address.
@@ -48,13 +48,13 @@ pub struct WireOptions {
     pub queues: u32,
     /// MTU of both ends in bytes.
     pub mtu: u32,
-    /// TCP segments that are lost, of a thousand, in each direction; see [`Wire::lose`].
-    pub loss: u32,
+    /// What becomes of TCP segments on it.
+    pub impairment: Impairment,
 }
 
 impl Default for WireOptions {
     fn default() -> Self {
-        WireOptions { queues: 1, mtu: 1500, loss: 0 }
+        WireOptions { queues: 1, mtu: 1500, impairment: Impairment::default() }
     }
 }
 
@@ -132,12 +132,23 @@ impl Wire {
         Ok(())
     }
 
-    /// Loses `per_mille` of a thousand TCP segments each way from now on, at random; 0 ends it. See [`crate::loss`].
+    /// Loses `per_mille` of a thousand TCP segments each way from now on, at random, and does nothing else to them;
+    /// 0 ends it. See [`Wire::impair`].
     ///
     /// # Errors
     /// When `per_mille` is above 1000, and when `tc` fails.
     pub fn lose(&self, per_mille: u32) -> Result<()> {
-        loss::lose(&self.client, per_mille)
+        self.impair(Impairment { loss: per_mille, ..Impairment::default() })
+    }
+
+    /// Makes the wire as bad as `impairment` says from now on; nothing of an earlier impairment stays. Connections that
+    /// the client's kernel has already lose, reorder and double several segments at once.
+    ///
+    /// # Errors
+    /// When a share is above 1000 of a thousand, and when `ip` or `tc` fails (package iproute2; the kernel needs
+    /// clsact, cls_bpf, mirred, HTB and IFB).
+    pub fn impair(&self, impairment: Impairment) -> Result<()> {
+        impairment.apply(&self.client)
     }
 
     fn make(wire: Wire, options: &WireOptions) -> Result<Wire> {
@@ -164,7 +175,7 @@ impl Wire {
 
     /// Makes the veth pair.
     fn link(&self, options: &WireOptions, client_has: [IpAddr; 2], server_has: [IpAddr; 2]) -> Result<()> {
-        let WireOptions { queues, mtu, loss } = options;
+        let WireOptions { queues, mtu, impairment } = options;
         let end = |end: &Namespace| {
             format!("{} netns {} mtu {mtu} numrxqueues {queues} numtxqueues {queues}", end.interface, end.name)
         };
@@ -172,7 +183,7 @@ impl Wire {
         self.client.bring_up(*queues, client_has)?;
         self.client.keep_order(*queues)?;
         self.server.bring_up(*queues, server_has)?;
-        if *loss > 0 { self.lose(*loss) } else { Ok(()) }
+        if *impairment == Impairment::default() { Ok(()) } else { self.impair(*impairment) }
     }
 }
 

@@ -106,20 +106,6 @@ pub fn round_trip(connection: &mut TcpStream, data: &[u8]) {
     assert_same(&reply, data);
 }
 
-/// Segments that the kernel's TCP of `namespace` has sent again.
-///
-/// # Panics
-/// When the kernel does not tell.
-#[must_use]
-pub fn retransmits(namespace: &Namespace) -> u64 {
-    // Not /proc/net: that is the network of the process, not of this thread.
-    let snmp = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("/proc is mounted");
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, figures) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let found = names.split(' ').zip(figures.split(' ')).find(|(name, _)| *name == "RetransSegs");
-    found.and_then(|(_, figure)| figure.parse().ok()).unwrap_or_else(|| panic!("no RetransSegs in {snmp}"))
-}
-
 /// Reads once. A read with a deadline is interrupted when the machine freezes the process for a while; then again.
 ///
 /// # Errors

@@ -24,12 +24,14 @@ const NIGHTLIES: [&str; 2] = ["nightly", DATED_NIGHTLY];
 const TOOLCHAIN_VARIABLE: &str = "XTCP_EBPF_TOOLCHAIN";
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
+    ("ss", "iproute2"),
     ("curl", "curl"),
+    ("nmap", "nmap"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),

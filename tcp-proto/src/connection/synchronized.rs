@@ -65,6 +65,8 @@ impl Connection {
         if !old || segment.rst() {
             return NEXT;
         }
+        // A segment that others overtook is old by its timestamp, too; a repeated one of it then came first.
+        self.note_twice(segment);
         cx.drop(DropReason::OldTimestamp);
         self.answer_unacceptable(cx, segment);
         DONE
@@ -74,15 +76,20 @@ impl Connection {
     /// is cut to it only when its text is taken, because a RST and a SYN count with the number they came with.
     //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
     pub(super) fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
-        if self.sack_agreed {
-            self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
-        }
+        self.note_twice(segment);
         if self.is_acceptable(segment) {
             return NEXT;
         }
         cx.drop(DropReason::OutOfWindow);
         self.answer_unacceptable(cx, segment);
         DONE
+    }
+
+    /// What the next ACK tells of a segment that is here already, if the peer understands it.
+    fn note_twice(&mut self, segment: &Segment<'_>) {
+        if self.sack_agreed {
+            self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
+        }
     }
 
     /// Another SYN than the one that crossed ours acknowledges ours: that one was forged or old, because whoever has

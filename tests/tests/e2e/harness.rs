@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use etherparse::TcpHeader;
 use tests::Lab;
+use tests::impairment::Impairment;
 use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, WireOptions, leftovers};
 use tests::peer::{self, assert_same};
 use tests::wait::until;
@@ -47,15 +48,18 @@ fn a_lab_whose_capture_holds_a_violation_panics_when_dropped() {
 
 #[test]
 fn a_wire_that_loses_segments_loses_them_both_ways_and_the_kernels_streams_arrive_whole() {
-    let lab = Lab::with(&WireOptions { loss: 100, ..WireOptions::default() });
+    let lab = Lab::with(&WireOptions {
+        impairment: Impairment { loss: 100, ..Impairment::default() },
+        ..WireOptions::default()
+    });
     for address in [SERVER_V4, SERVER_V6] {
         let at = SocketAddr::new(address, PORT);
         let server = peer::serve(peer::listen(&lab.server, at), 1, peer::echo);
-        let before = [&lab.client, &lab.server].map(peer::retransmits);
+        let before = [&lab.client, &lab.server].map(tests::nstat::retransmits);
         let data = peer::bytes(200_000, 3);
         assert_same(&peer::exchange(&lab.connect(at), &data), &data);
         server.join().unwrap();
-        let after = [&lab.client, &lab.server].map(peer::retransmits);
+        let after = [&lab.client, &lab.server].map(tests::nstat::retransmits);
         assert!(after[0] > before[0] && after[1] > before[1], "sent again: {before:?} {after:?}");
     }
 }

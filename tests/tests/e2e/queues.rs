@@ -159,7 +159,7 @@ fn on_a_wire_that_loses_segments_retransmits_change_their_queue_and_no_byte_is_l
             });
         }
     });
-    assert!(peer::retransmits(&lab.client) > 0, "the wire lost nothing; the test did not test anything");
+    assert!(tests::nstat::retransmits(&lab.client) > 0, "the wire lost nothing; the test did not test anything");
     assert!(figures(&daemon, "frames_in").iter().all(|frames| *frames > 0), "a worker had nothing to do");
     let handed = ["handed_over", "handed_in", "handover_full"].map(|name| figures(&daemon, name).iter().sum::<u64>());
     assert!(handed[0] > 0 && handed[1] == handed[0] && handed[2] == 0, "handed over, in, too many: {handed:?}");

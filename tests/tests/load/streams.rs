@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use tests::Lab;
+use tests::impairment::Impairment;
 use tests::net::WireOptions;
 use tests::peer;
 
@@ -70,13 +71,16 @@ fn a_hundred_megabytes_each_way_arrive_over_a_wire_that_loses_one_segment_in_a_h
     let _turn = alone();
     let [v4, v6] = SERVERS;
     for turn in 0..2 {
-        let lab = Lab::for_load(&WireOptions { loss: LOSS, ..WireOptions::default() });
+        let lab = Lab::for_load(&WireOptions {
+            impairment: Impairment { loss: LOSS, ..Impairment::default() },
+            ..WireOptions::default()
+        });
         let daemon = lab.daemon().tcp("msl = \"50ms\"").listen(v4, ECHO, "echo").listen(v6, ECHO, "echo").start();
         let connection = peer::connect(&lab.client, server(turn, ECHO));
         let (stream, pieces) = (Stream::new(2), HUNDRED_MEGABYTES);
         let what = format!("pieces of 64 KiB each way to {} over a bad wire", server(turn, ECHO));
         timed(&what, pieces as u64, || send_and_compare(&connection, &stream, &stream, pieces));
-        let repeated = peer::retransmits(&lab.client);
+        let repeated = tests::nstat::retransmits(&lab.client);
         println!("the client's kernel has sent {repeated} segments again");
         assert!(repeated > 0, "nothing was lost");
         drop(connection);
