@@ -1,8 +1,8 @@
 //! The stack's parsers through its public face. An input's first byte chooses what the rest is: a frame as it is, a
 //! frame whose length and checksums are put right, or the options of a SYN. Held to be true of a frame to a stack on
 //! which nobody listens: it is counted once as dropped or answered once; the answer is the reset of RFC 9293 section
-//! 3.10.7.1 to a segment that another parser finds too; and nothing stays behind. Of options: the SYN-ACK reflects
-//! those that another reader finds.
+//! 3.10.7.1, to one station, about a segment that another parser finds too and whose checksums are right; and nothing
+//! stays behind. Of options: the SYN-ACK reflects those that another reader finds.
 
 use std::sync::Arc;
 use std::time::Duration;
