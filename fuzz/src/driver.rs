@@ -94,7 +94,7 @@ fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The committed inputs, by name.
+/// The committed inputs and what libFuzzer has added to them, by name.
 ///
 /// # Panics
 /// Where there are none.

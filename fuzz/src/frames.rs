@@ -119,15 +119,27 @@ pub fn seal(frame: &mut [u8]) {
     if place.is_v4 {
         set_sum(frame, place.ip + 10, place.ip, place.body, 0);
     }
-    let length = place.end - place.body;
-    let addresses = if place.is_v4 { place.ip + 12..place.ip + 20 } else { place.ip + 8..place.ip + 40 };
-    let pseudo = u32::from(sum(&frame[addresses], 0)) + u32::from(place.protocol) + length as u32;
+    let pseudo = pseudo_header(frame, &place);
     match place.protocol {
         6 => set_sum(frame, place.body + 16, place.body, place.end, pseudo),
         58 => set_sum(frame, place.body + 2, place.body, place.end, pseudo),
         1 => set_sum(frame, place.body + 2, place.body, place.end, 0),
         _ => {}
     }
+}
+
+/// Whether the checksums of a segment's frame are right.
+pub fn is_sealed(frame: &[u8]) -> bool {
+    place(frame).is_some_and(|place| {
+        let header = !place.is_v4 || sum(&frame[place.ip..place.body], 0) == 0xffff;
+        header && sum(&frame[place.body..place.end], pseudo_header(frame, &place)) == 0xffff
+    })
+}
+
+fn pseudo_header(frame: &[u8], place: &Place) -> u32 {
+    let length = place.end - place.body;
+    let addresses = if place.is_v4 { place.ip + 12..place.ip + 20 } else { place.ip + 8..place.ip + 40 };
+    u32::from(sum(&frame[addresses], 0)) + u32::from(place.protocol) + length as u32
 }
 
 fn set_sum(frame: &mut [u8], field: usize, from: usize, end: usize, start: u32) {

@@ -1,5 +1,5 @@
 //! Fuzz targets: what each does with an input, whoever makes the inputs up. libFuzzer does on nightly (`cargo fuzz`);
-//! on stable [`driver`] replays files and mutates the committed corpora by a seed, which the tests do a few thousand
+//! on stable [`driver`] replays files and mutates the committed corpora by a seed, which the tests do some thousand
 //! times. A target panics when what it holds to be always true is not; otherwise it returns.
 #![forbid(unsafe_code)]
 

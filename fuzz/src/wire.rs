@@ -1,8 +1,8 @@
 //! The stack's parsers through its public face. An input's first byte chooses what the rest is: a frame as it is, a
 //! frame whose length and checksums are put right, or the options of a SYN. Held to be true of a frame to a stack on
 //! which nobody listens: it is counted once as dropped or answered once; the answer is the reset of RFC 9293 section
-//! 3.10.7.1 to a segment that another parser finds too; and nothing stays behind. Of options: the SYN-ACK reflects
-//! those that another reader finds.
+//! 3.10.7.1, to one station, about a segment that another parser finds too and whose checksums are right; and nothing
+//! stays behind. Of options: the SYN-ACK reflects those that another reader finds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,7 @@ fn frame_arrives(frame: &[u8], accept_partial_checksum: bool) {
     let answer = transmitted(&mut stack, NOW);
     assert_eq!(drops + u64::from(answer.is_some()), 1, "either dropped or answered: {:?}", stack.drops());
     if let Some(answer) = answer {
+        assert!(frames::is_sealed(frame) || accept_partial_checksum, "an answer to a wrong checksum");
         judge_reset(frame, &answer);
     }
     assert_eq!(transmitted(&mut stack, NOW), None, "one answer is enough");
@@ -80,6 +81,7 @@ fn judge_reset(frame: &[u8], answer: &[u8]) {
     let What::Segment { flags, .. } = found.what else { panic!("an answer to {found:?}") };
     assert_eq!((reset.source, reset.destination), (found.key.local(), found.key.remote()));
     assert_eq!(answer[..6], frame[6..12], "back to where it came from");
+    assert!(answer[0] & 1 == 0, "to one, not to a group");
     assert!(reset.flags.rst && !bit(flags, 2), "{reset} in answer to flags {flags:#x}");
     let place = frames::place(frame).expect("a packet");
     let tcp = &frame[place.body..place.end];

@@ -80,6 +80,12 @@ struct Flow {
     right_edge: Option<u32>,
     /// The right edge that its SYN offered last.
     syn_edge: Option<u32>,
+    /// The number of the peer's SYN that xtcp acknowledges: the edges count from it.
+    peer_isn: Option<u32>,
+    /// The peer's last SYN: its number, and the one after what it carried.
+    peer_syn: Option<(u32, u32)>,
+    /// Whether xtcp has sent a segment with ACK and without SYN since its SYN: then it has settled on a SYN.
+    settled: bool,
     /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
     peer_acks: HashSet<u32>,
 }
@@ -226,6 +232,7 @@ impl Flow {
         if segment.flags.syn {
             self.sent_syn(segment);
         }
+        self.follow_peer(segment);
         let found = [
             self.check_ack(segment),
             check_syn_options(segment),
@@ -243,15 +250,33 @@ impl Flow {
             let peer_scale = if segment.flags.ack { self.peer_scale } else { Offer::Unknown };
             // What the peer acknowledged before may still draw a RST.
             let peer_acks = std::mem::take(&mut self.peer_acks);
-            *self = Flow { isn: Some(segment.seq), peer_scale, peer_acks, ..Flow::default() };
+            let peer_syn = self.peer_syn;
+            *self = Flow { isn: Some(segment.seq), peer_scale, peer_acks, peer_syn, ..Flow::default() };
         }
         self.our_scale = Offer::of(segment);
+    }
+
+    /// Until xtcp has settled, another SYN of the peer's may prove to be the right one, with numbers of its own: edges
+    /// that count from the one before do not bind.
+    fn follow_peer(&mut self, segment: &Segment) {
+        if self.settled || segment.flags.rst || !segment.flags.ack {
+            return;
+        }
+        let acknowledged =
+            |(isn, end): &(u32, u32)| segment.ack.wrapping_sub(*isn).wrapping_sub(1) < end.wrapping_sub(*isn);
+        if let Some((isn, _)) = self.peer_syn.filter(acknowledged)
+            && self.peer_isn.replace(isn) != Some(isn)
+        {
+            (self.right_edge, self.syn_edge) = (None, None);
+        }
+        self.settled = !segment.flags.syn;
     }
 
     /// Learns from a segment that the peer sent.
     fn received(&mut self, segment: &Segment) {
         if segment.flags.syn {
             self.peer_scale = Offer::of(segment);
+            self.peer_syn = Some((segment.seq, segment.seq.wrapping_add(segment.sequence_length())));
         }
         if segment.flags.ack {
             self.acknowledged_by_peer(segment.ack);
@@ -551,6 +576,21 @@ mod tests {
         frames.push(from_xtcp(header(101, Some(504), 1000)));
         frames.push(from_xtcp(header(101, Some(511), 999)));
         assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn a_right_edge_does_not_bind_when_another_syn_of_the_peers_proves_right() {
+        let opens = |then: &[Vec<u8>]| {
+            let crossing = [from_xtcp(syn(100, None, None)), from_peer(syn(501, None, None))];
+            let answered = [from_xtcp(syn(100, Some(502), None)), from_peer(syn(500, Some(101), None))];
+            check(&[&crossing[..], &answered, then].concat())
+        };
+        let settles = from_xtcp(header(101, Some(501), 1000));
+        let shrinks = from_xtcp(header(101, Some(501), 999));
+        assert_eq!(opens(std::slice::from_ref(&settles)), []);
+        assert_eq!(opens(&[settles.clone(), shrinks.clone()]), [Rule::WindowNeverShrinks]);
+        let forged = from_peer(syn(500, Some(101), None));
+        assert_eq!(opens(&[settles, forged, shrinks]), [Rule::WindowNeverShrinks], "it has settled");
     }
 
     #[test]

@@ -273,13 +273,16 @@ impl Bench {
         }
     }
 
-    /// Notes where the stream begins that the application reads: what came in, and a FIN behind it, do not count.
+    /// Notes where the stream begins that the application reads: what came in, and a FIN behind it, do not count. (A FIN
+    /// that text follows has no number of its own.)
     pub fn note_first(&mut self) {
+        use State::{CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT};
         let Some(row) = self.row().filter(|row| self.app.first.is_none() && row.state.is_synchronized()) else {
             return;
         };
         let before = row.rcv_nxt.wrapping_sub(row.bytes_in as u32);
-        let candidates = [before, before.wrapping_sub(1)];
+        let finished = matches!(row.state, CLOSE_WAIT | CLOSING | LAST_ACK | TIME_WAIT);
+        let candidates = if finished { [before.wrapping_sub(1), before] } else { [before; 2] };
         self.app.first = candidates.into_iter().find(|first| self.peer.said_syn(first.wrapping_sub(1)));
     }
 

@@ -74,8 +74,9 @@ impl Bench {
     }
 
     /// What is acknowledged or reported was said.
-    fn judge_acknowledgment(&self, segment: &Segment) {
+    fn judge_acknowledgment(&mut self, segment: &Segment) {
         if segment.flags.ack {
+            self.peer.acknowledged = Some(segment.ack);
             assert!(
                 self.peer.said_up_to(segment.ack),
                 "acknowledges {}, up to which the peer has not said all",
@@ -97,7 +98,7 @@ impl Bench {
         if let Some((value, echo)) = segment.timestamps {
             assert!(tcp.timestamps && (offers.timestamps || segment.flags.syn), "timestamps that were not agreed on");
             assert_eq!(value, self.now.as_millis() as u32, "our clock");
-            assert!(!segment.flags.ack || self.peer.showed(echo), "echoes {echo}, which was never shown");
+            assert!(!segment.flags.ack || self.peer.showed(echo), "echoes {echo}, which was never shown in order");
             self.ours.clock = Some(value);
         }
     }

@@ -28,8 +28,10 @@ pub struct Peer {
     /// The number of its next SYN.
     pub isn: u32,
     said: Vec<Said>,
-    /// Every clock value that it showed; the latest is the last.
+    /// Every clock value that it showed where it may be taken for an echo.
     clocks: Vec<u32>,
+    /// What the stack acknowledged last; `None` when it has to answer a SYN first.
+    pub acknowledged: Option<u32>,
     latest: u32,
     /// The furthest right edge that it offered to the stack's present connection.
     pub edge: Option<u32>,
@@ -44,7 +46,16 @@ pub fn octet(seq: u32) -> u8 {
 
 impl Peer {
     pub fn new(offers: Offers, isn: u32) -> Peer {
-        Peer { offers, isn, said: Vec::new(), clocks: Vec::new(), latest: CLOCK, edge: None, offered_ecn: false }
+        Peer {
+            offers,
+            isn,
+            said: Vec::new(),
+            clocks: Vec::new(),
+            acknowledged: None,
+            latest: CLOCK,
+            edge: None,
+            offered_ecn: false,
+        }
     }
 
     /// Its clock, `elapsed` ms after the beginning: never behind what it showed.
@@ -59,12 +70,17 @@ impl Peer {
         let length = segment.payload.len() as u32 + u32::from(syn) + u32::from(fin);
         self.offered_ecn |= syn && segment.flags & ECE != 0;
         self.said.push(Said { start: segment.seq, length, syn, fin });
+        self.acknowledged = self.acknowledged.filter(|_| !syn);
         if let Some(clock) = clock {
-            self.clocks.push(clock);
+            // RFC 7323 section 4.3: a segment behind a gap does not count.
+            if self.acknowledged.is_none_or(|acknowledged| segment.seq.wrapping_sub(acknowledged) as i32 <= 0) {
+                self.clocks.push(clock);
+            }
             self.latest = if clock.wrapping_sub(self.latest) as i32 > 0 { clock } else { self.latest };
         }
     }
 
+    /// Whether it showed this clock value where it may be taken for an echo.
     pub fn showed(&self, clock: u32) -> bool {
         self.clocks.contains(&clock)
     }
