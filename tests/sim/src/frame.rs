@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use tests::segment::Segment;
 
+use crate::chance::Chance;
+
 /// Bytes before the IP header.
 const ETHERNET: usize = 14;
 
@@ -66,6 +68,21 @@ pub fn renege(frame: &mut [u8], segment: &Segment) -> bool {
         patch(frame, header + 16, word, |[first, second]| if odd { [first, byte] } else { [byte, second] });
     }
     true
+}
+
+/// What an attacker makes of a frame who knows its addresses and ports only: numbers, flags and window are chance.
+#[must_use]
+pub fn forge(frame: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut forged = frame.to_vec();
+    let (head, segment) = forged.split_at_mut(tcp(frame));
+    segment[4..12].copy_from_slice(&chance.draw().to_be_bytes());
+    segment[13] = chance.pick(&[4, 4, 20, 2, 18, 16, 24, 17, 25, 48]);
+    segment[14..18].copy_from_slice(&[chance.draw() as u8, 0, 0, 0]);
+    let addresses = if is_v6(frame) { &head[22..54] } else { &head[26..34] };
+    let length = (segment.len() as u32).to_be_bytes();
+    let sum = checksum(&[addresses, &length, &[0, 0, 0, 6], segment]);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    forged
 }
 
 /// Changes a word and mends the checksum at `checksum`.

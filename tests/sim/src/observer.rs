@@ -126,6 +126,14 @@ impl Observer {
         (segment, end)
     }
 
+    /// Somebody else than the hosts sends a frame to host `1 - host`, in the name of `host`: it may draw a reset.
+    pub fn forged(&mut self, now: Instant, host: usize, bytes: &[u8]) {
+        let Some(mut segment) = Segment::parse(now.since(self.began), bytes) else { return };
+        // Whoever forges a SYN does not change what the peer offered.
+        segment.flags.syn = false;
+        self.checkers[1 - host].segment(segment);
+    }
+
     /// A frame that an end sent reached a worker of the other host, unharmed.
     pub fn arrived(&mut self, end: usize, segment: &Segment) {
         let sender = &mut self.ends[end];
