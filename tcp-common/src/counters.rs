@@ -140,6 +140,8 @@ counters! {
         WithoutAck, "without_ack", drop_without_ack;
         /// The first fragment of a packet: the rest carries no ports, so none of it can be steered.
         Fragment, "fragment", drop_fragment;
+        /// More IPv6 extension headers than are looked through: it could be a segment of an owned port.
+        Extensions, "extensions", drop_extensions;
         /// RST that belongs to no connection.
         StrayRst, "stray_rst", drop_stray_rst;
         /// More ICMP errors about connections than a CPU lets through.

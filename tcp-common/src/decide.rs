@@ -124,6 +124,7 @@ fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey
     match packet::classify(frame, &link, key)? {
         Packet::Tcp(segment) => of_segment(&segment, key, config, maps),
         Packet::IcmpError => of_icmp_error(key, maps),
+        Packet::Hidden => of_hidden(key, maps),
     }
 }
 
@@ -195,6 +196,16 @@ fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> 
         Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
     };
     Some(Decision { class: Some(Class::Icmp), verdict })
+}
+
+/// A packet behind more extension headers than are looked through. The kernel would look further, and might reset a
+/// connection of ours for it. A host may discard such packets (RFC 8504 section 5.3); those that it forwards pass.
+#[inline(always)]
+fn of_hidden<M: Maps>(key: &ConnectionKey, maps: &M) -> Option<Decision> {
+    if !maps.has_address(&key.local_addr) || maps.sockets() == Sockets::Nowhere {
+        return None;
+    }
+    Some(Decision { class: None, verdict: Verdict::Drop(DropReason::Extensions) })
 }
 
 impl Verdict {

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::State;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Key of CONNECTIONS, and the name of a connection everywhere: its 4-tuple.
 ///

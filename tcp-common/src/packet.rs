@@ -11,7 +11,7 @@ use network_types::ip::IpProto;
 use crate::counters::{Class, DropReason};
 use crate::layout::ConnectionKey;
 
-/// Most IPv6 extension headers before the TCP header; a packet with more is left to the kernel.
+/// Most IPv6 extension headers before the TCP header. Whose a packet with more is can't be told.
 pub const MAX_EXTENSIONS: usize = 4;
 
 /// A received Ethernet frame that can be read only within its bounds.
@@ -51,6 +51,8 @@ pub enum Packet {
     Tcp(Segment),
     /// An ICMP error that quotes a TCP segment of ours.
     IcmpError,
+    /// Behind more than [`MAX_EXTENSIONS`] IPv6 extension headers: whatever it may be.
+    Hidden,
 }
 
 /// What of a TCP segment the decision looks at, taken out of the frame.
@@ -123,6 +125,9 @@ pub fn classify<F: Frame + ?Sized>(frame: &F, link: &Link, key: &mut ConnectionK
         TCP => segment(frame, &network, key),
         ICMP if link.ether_type == ETHER_TYPE_IPV4 => quoted_ipv4(frame, &network, key),
         ICMPV6 if link.ether_type == ETHER_TYPE_IPV6 => quoted_ipv6(frame, &network, key),
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS if link.ether_type == ETHER_TYPE_IPV6 => {
+            Some(Packet::Hidden)
+        }
         _ => None,
     }
 }

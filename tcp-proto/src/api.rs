@@ -33,13 +33,21 @@ pub enum Event {
     Readable(ConnectionId),
     /// Room in the send buffer again.
     Writable(ConnectionId),
-    /// R1 was reached: the peer has not acknowledged for a while.
+    /// The peer has urgent data, or more of them than it said before; [`ConnectionMut::urgent_remaining`] tells how
+    /// many. They are delivered in line.
+    ///
+    /// [`ConnectionMut::urgent_remaining`]: crate::ConnectionMut::urgent_remaining
+    Urgent(ConnectionId),
+    /// R1 was reached: the peer has not acknowledged for a while. [`ConnectionMut::take_soft_error`] may tell why.
+    ///
+    /// [`ConnectionMut::take_soft_error`]: crate::ConnectionMut::take_soft_error
     Retransmitting(ConnectionId),
     /// The connection has ended. Received data may still be read if the reason is `Finished`.
     Closed(ConnectionId, CloseReason),
 }
 
 /// Why a connection ended.
+//= docs/rfc/rfc9293.md#MUST-12
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// Both sides closed and everything was acknowledged.
@@ -54,6 +62,17 @@ pub enum CloseReason {
     Aborted,
     /// The connection table had no room.
     TableFull,
+}
+
+/// What an ICMP error says that does not end a connection, because it may pass (RFC 9293 section 3.9.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoftError {
+    /// A router or the peer's host says that segments do not get through: no route, prohibited, or nobody there.
+    Unreachable,
+    /// A segment was under way for too long: the path has a loop, or the TTL is too small.
+    TimeExceeded,
+    /// Something in the header was not understood.
+    BadParameter,
 }
 
 /// What [`ConnectionMut::recv`] found.
@@ -84,6 +103,7 @@ pub struct ListenOptions {
 }
 
 /// How to connect.
+//= docs/rfc/rfc9293.md#MUST-43
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// Our address; port 0: an ephemeral one.

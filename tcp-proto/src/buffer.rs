@@ -220,6 +220,8 @@ impl ReceiveBuffer {
 
     /// Out-of-order runs in the order in which a peer is to be told of them: those that changed last first (RFC 2018
     /// section 4).
+    //= docs/rfc/rfc2018.md#4-first
+    //= docs/rfc/rfc2018.md#4-recent
     pub(crate) fn runs_to_report(&self) -> impl Iterator<Item = Span> + '_ {
         let at = |seq: SeqNum| self.run_around(Span { start: seq, end: seq + 1 });
         let latest = move |n: usize| self.latest[n].and_then(at);

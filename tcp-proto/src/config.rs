@@ -6,6 +6,8 @@ use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
+//= docs/rfc/rfc9293.md#MUST-27
+//= docs/rfc/rfc9293.md#MUST-49
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpConfig {
     /// Retransmissions of our SYN before an active open fails; 0 to 30. RFC 9293 section 3.8.3.
@@ -115,6 +117,11 @@ impl CongestionAlgorithm {
 }
 
 impl Default for TcpConfig {
+    //= docs/rfc/rfc9293.md#MUST-23
+    //= docs/rfc/rfc9293.md#MUST-25
+    //= docs/rfc/rfc9293.md#MUST-28
+    //= docs/rfc/rfc9293.md#SHLD-10
+    //= docs/rfc/rfc9293.md#SHLD-11
     fn default() -> Self {
         TcpConfig {
             syn_retries: 7,

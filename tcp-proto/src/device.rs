@@ -43,6 +43,8 @@ pub trait Device {
 /// No SYN or SYN-ACK leaves before its connection's entry exists: entries are committed before anything
 /// is transmitted, and a connection whose entry can't be written is dropped. Entries are removed last, so
 /// that a peer's answer to our last segment is not taken for a stranger's.
+//= docs/rfc/rfc9293.md#MUST-58
+//= docs/rfc/rfc9293.md#MUST-59
 pub fn turn<D: Device>(
     stack: &mut Stack,
     device: &mut D,

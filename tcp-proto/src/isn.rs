@@ -8,6 +8,12 @@ use crate::seq::SeqNum;
 use crate::time::Instant;
 
 /// The initial sequence number for a connection that starts at `now`.
+//= docs/rfc/rfc9293.md#MUST-8
+//= docs/rfc/rfc9293.md#MUST-9
+//= docs/rfc/rfc9293.md#SHLD-1
+//= docs/rfc/rfc6528.md#3-function
+//= docs/rfc/rfc6528.md#3-prf
+//= docs/rfc/rfc6528.md#3-clock
 pub(crate) fn initial(secret: SipKey, key: &ConnectionKey, now: Instant) -> SeqNum {
     let ticks = (now.as_nanos() / 4_000) as u32;
     SeqNum(ticks.wrapping_add(siphash::<2, 4>(secret, &words(key)) as u32))
@@ -28,6 +34,10 @@ mod tests {
         ConnectionKey::new("10.0.0.1:80".parse().unwrap(), (core::net::Ipv4Addr::new(10, 0, 0, 2), port).into())
     }
 
+    //= docs/rfc/rfc9293.md#MUST-8
+    //= docs/rfc/rfc9293.md#SHLD-1
+    //= docs/rfc/rfc6528.md#3-clock
+    //= docs/rfc/rfc6528.md#3-function
     #[test]
     fn one_tuples_numbers_grow_by_a_tick_every_four_microseconds() {
         let at = |nanos| initial([1, 2], &key(1000), Instant::from_nanos(nanos));
@@ -35,6 +45,10 @@ mod tests {
         assert!(at(60_000_000_000).after(at(0)));
     }
 
+    //= docs/rfc/rfc9293.md#MUST-9
+    //= docs/rfc/rfc9293.md#SHLD-1
+    //= docs/rfc/rfc6528.md#3-prf
+    //= docs/rfc/rfc6528.md#3-function
     #[test]
     fn tuples_and_secrets_give_unrelated_numbers() {
         let now = Instant::from_millis(5);

@@ -38,7 +38,7 @@ mod wire;
 
 pub use api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
-    ListenOptions, ListenerId, ListenerInfo, Received,
+    ListenOptions, ListenerId, ListenerInfo, Received, SoftError,
 };
 pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, TcpConfig};
 pub use device::{Device, turn};

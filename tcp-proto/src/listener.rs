@@ -111,6 +111,7 @@ impl Listeners {
     }
 
     /// The listener for a segment to `local`: the exact address before the wildcard of its family.
+    //= docs/rfc/rfc9293.md#MUST-43
     pub(crate) fn find(&self, local: SocketAddr) -> Option<ListenerId> {
         let wildcard: IpAddr = match local {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -28,6 +28,7 @@ pub(crate) struct Rtt {
 }
 
 impl Rtt {
+    //= docs/rfc/rfc6298.md#2.1-initial
     pub(crate) fn new(config: &TcpConfig) -> Self {
         Rtt {
             smoothed_us: None,
@@ -40,6 +41,9 @@ impl Rtt {
     }
 
     /// Takes a sample in (RFC 6298 sections 2.2 and 2.3).
+    //= docs/rfc/rfc9293.md#MUST-18
+    //= docs/rfc/rfc6298.md#2.2-first
+    //= docs/rfc/rfc6298.md#2.3-next
     pub(crate) fn sample(&mut self, rtt: Duration, config: &TcpConfig) {
         let rtt = micros(rtt);
         let rto = match config.rtt_estimator {
@@ -52,6 +56,8 @@ impl Rtt {
 
     /// RTO = SRTT + max(G, 4 x RTTVAR). `min_rto` stands for G, as in Linux: on a steady path RTTVAR goes to
     /// zero, and an RTO of hardly more than SRTT would take every delayed ACK for a loss.
+    //= docs/rfc/rfc6298.md#2.2-first
+    //= docs/rfc/rfc6298.md#2.3-next
     fn sample_rfc6298(&mut self, rtt: u32, granularity: u32) -> u32 {
         let smoothed = match self.smoothed_us {
             None => {
@@ -75,6 +81,7 @@ impl Rtt {
     }
 
     /// Takes a round trip in that may be the shortest of late.
+    //= docs/rfc/rfc8985.md#6.2-1-min-rtt
     pub(crate) fn note_shortest(&mut self, rtt: Duration, now: Instant) {
         let seconds = (now.as_millis() / 1000) as u32;
         let old = seconds.wrapping_sub(self.shortest_at) > SHORTEST_LIFETIME;
@@ -91,18 +98,23 @@ impl Rtt {
     }
 
     /// The handshake needed a second SYN: its RTT is unknown, and the path may be slow.
+    //= docs/rfc/rfc6298.md#5.7-syn
     pub(crate) fn syn_was_repeated(&mut self, config: &TcpConfig) {
         self.base_us = self.base_us.max(micros(RTO_AFTER_REPEATED_SYN)).min(micros(config.max_rto));
         self.backoff = 0;
     }
 
     /// The timeout now, backed off.
+    //= docs/rfc/rfc9293.md#MUST-18
+    //= docs/rfc/rfc6298.md#2.5-maximum
     pub(crate) fn rto(&self, config: &TcpConfig) -> Duration {
         let backed_off = u64::from(self.base_us) << self.backoff.min(31);
         Duration::from_micros(backed_off).min(config.max_rto)
     }
 
     /// Doubles the timeout (RFC 6298 section 5.5).
+    //= docs/rfc/rfc9293.md#MUST-19
+    //= docs/rfc/rfc6298.md#5.5-back-off
     pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1).min(31);
     }
@@ -125,6 +137,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    //= docs/rfc/rfc6298.md#2.1-initial
+    //= docs/rfc/rfc6298.md#2.5-maximum
     #[test]
     fn the_rto_starts_at_one_second_follows_samples_and_keeps_its_bounds() {
         let config = TcpConfig::default();

@@ -12,7 +12,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
-    ListenOptions, ListenerId, ListenerInfo, Received,
+    ListenOptions, ListenerId, ListenerInfo, Received, SoftError,
 };
 use crate::config::{StackConfig, TcpConfig};
 use crate::connection::{Connection, Holder, Origin, Queue};
@@ -26,7 +26,7 @@ use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
 use crate::slab::Slab;
 use crate::table::{EntryStatus, TableChanges};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
 use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
 
@@ -224,6 +224,8 @@ impl Stack {
     ///
     /// # Errors
     /// [`ListenError::AddressInUse`].
+    //= docs/rfc/rfc9293.md#MUST-41
+    //= docs/rfc/rfc9293.md#MUST-42
     pub fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<ListenerId, ListenError> {
         let id = self.listeners.add(local, options.tcp, &self.shared.config)?;
         self.counts[State::LISTEN as usize] += 1;
@@ -252,6 +254,7 @@ impl Stack {
     ///
     /// # Errors
     /// See [`ConnectError`]; nothing is sent then (MUST-46).
+    //= docs/rfc/rfc9293.md#MUST-46
     pub fn connect(
         &mut self,
         now: Instant,
@@ -400,6 +403,12 @@ impl Stack {
     }
 
     /// RFC 9293 sections 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
+    //= docs/rfc/rfc9293.md#3.10.7.1-data
+    //= docs/rfc/rfc9293.md#3.10.7.1-RST
+    //= docs/rfc/rfc9293.md#3.10.7.2-1-RST
+    //= docs/rfc/rfc9293.md#3.10.7.2-2-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.2-4-other
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-SYN-SENT
     fn arrives_without_connection(
         &mut self,
         now: Instant,
@@ -422,6 +431,8 @@ impl Stack {
     }
 
     /// The RST of RFC 9293 section 3.10.7.1: it makes itself acceptable to whoever sent the segment.
+    //= docs/rfc/rfc9293.md#3.10.7.1-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.1-no-ACK
     fn reset_stranger(
         &mut self,
         now: Instant,
@@ -463,6 +474,7 @@ impl Stack {
         self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
     }
 
+    //= docs/rfc/rfc9293.md#MUST-54
     fn icmp_arrives(&mut self, now: Instant, error: &IcmpError) {
         match self.find(&error.key) {
             Some(index) => {
@@ -576,6 +588,8 @@ impl Stack {
     }
 
     /// A free 4-tuple: from a random one of our ephemeral ports on, the first that is free (RFC 6056 section 3.3.1).
+    //= docs/rfc/rfc6056.md#3.3-random
+    //= docs/rfc/rfc6056.md#3.3-unused
     fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
         if local.port() != 0 {
             let key = ConnectionKey::new(local, remote);
@@ -805,6 +819,48 @@ impl ConnectionMut<'_> {
     /// Switches Nagle's algorithm off or on (MUST-17).
     pub fn set_nodelay(&mut self, nodelay: bool) {
         self.act(|connection, _| connection.set_nodelay(nodelay));
+    }
+
+    /// Switches keep-alive on or off; the idle time begins now (RFC 9293 section 3.8.4).
+    pub fn set_keepalive(&mut self, keepalive: bool) {
+        self.act(|connection, cx| connection.set_keepalive(cx, keepalive));
+    }
+
+    /// R2 of this connection: retransmissions of one segment after which it is given up; more than 255: never (RFC 9293
+    /// section 3.8.3). `retries2` of its parameters before.
+    pub fn set_retries2(&mut self, retries: u32) {
+        self.act(|connection, _| connection.set_retries2(retries));
+    }
+
+    /// Gives the connection up when what it sent stays unacknowledged for so long, counted from now on; zero: only
+    /// [`ConnectionMut::set_retries2`] limits it. `user_timeout` of its parameters before.
+    pub fn set_user_timeout(&mut self, timeout: Duration) {
+        self.act(|connection, cx| connection.set_user_timeout(cx, timeout));
+    }
+
+    /// Differentiated services code point of what is sent from now on, 0 to 63 (RFC 9293 section 3.9.1.9).
+    ///
+    /// # Panics
+    /// When it has more than six bits.
+    pub fn set_dscp(&mut self, dscp: u8) {
+        assert!(dscp < 64, "a code point has six bits: {dscp}");
+        self.act(|connection, _| connection.set_dscp(dscp));
+    }
+
+    /// Bytes still to be read until the end of the peer's urgent data; 0: there are none. They are read like any others,
+    /// and may not all have arrived. [`Event::Urgent`] tells when there are more.
+    #[must_use]
+    pub fn urgent_remaining(&self) -> u32 {
+        self.get(Connection::urgent_remaining)
+    }
+
+    /// The last soft error since it was asked for; it ends nothing (RFC 9293 section 3.9.1.8). Who does not want to
+    /// know does not ask.
+    //= docs/rfc/rfc9293.md#MUST-47
+    //= docs/rfc/rfc9293.md#SHLD-20
+    //= docs/rfc/rfc9293.md#SHLD-25
+    pub fn take_soft_error(&mut self) -> Option<SoftError> {
+        self.act(|connection, _| connection.take_soft_error()).flatten()
     }
 
     /// The row `xtcp conns` shows.

@@ -113,6 +113,7 @@ fn a_stranger_cannot_make_us_send_duplicate_acks_but_what_the_peer_repeats_is_an
     }
 }
 
+//= docs/rfc/rfc5961.md#7-throttle
 #[test]
 fn challenges_of_all_connections_together_are_limited_and_nobody_can_count_on_how_many_there_are() {
     let mut crowd = Crowd::new(StackConfig::default(), plain());
@@ -171,6 +172,8 @@ fn a_tuple_that_comes_back_begins_above_where_it_began_before() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-9
+//= docs/rfc/rfc6528.md#3-prf
 #[test]
 fn the_number_of_one_tuple_tells_nothing_of_another_nor_of_the_same_with_another_secret() {
     let numbers = |seed| {
@@ -214,6 +217,7 @@ fn a_peer_that_lost_its_memory_gets_rid_of_the_old_connection_by_the_challenge()
     t.stack("SA 0:0 ack 500001 <mss 1460>");
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.3-1-ACK
 #[test]
 fn an_old_syn_ack_in_syn_sent_draws_a_reset_and_the_open_goes_on() {
     let mut t = Trace::connect(plain());
@@ -270,6 +274,7 @@ fn an_old_fin_without_a_believable_ack_or_with_an_old_timestamp_does_not_prolong
     }
 }
 
+//= docs/rfc/rfc6056.md#3.3-unused
 #[test]
 fn a_tuple_in_time_wait_is_not_used_for_an_active_open() {
     let mut t =
@@ -408,6 +413,8 @@ fn what_comes_from_a_group_address_of_the_link_is_not_answered() {
 
 // Addresses.
 
+//= docs/rfc/rfc9293.md#MUST-57
+//= docs/rfc/rfc9293.md#MUST-63
 #[test]
 fn between_addresses_that_are_no_two_hosts_nothing_is_answered_and_nothing_begins() {
     let (us, peer) = ([10, 0, 0, 1], [10, 0, 0, 2]);
@@ -533,6 +540,8 @@ fn option_bombs_on_a_syn_neither_stop_it_nor_make_it_mean_nonsense() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-5
+//= docs/rfc/rfc9293.md#MUST-7
 #[test]
 fn option_bombs_on_data_change_nothing_and_thousands_of_them_cost_nothing() {
     let bombs: Vec<Vec<u8>> = bombs().into_iter().cycle().take(5000).collect();
@@ -605,6 +614,7 @@ fn bytes_that_contradict_what_was_acknowledged_do_not_replace_it() {
 
 // Urgent data.
 
+//= docs/rfc/rfc9293.md#MUST-30
 #[test]
 fn urgent_data_are_delivered_in_line_wherever_the_pointer_points() {
     let mut t = Trace::established(plain());
@@ -643,6 +653,7 @@ fn urgent_data_before_a_closed_window_wait_like_any_others_and_their_ack_counts(
     assert_eq!(t.read(2000), 10);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-13
 #[test]
 fn what_we_send_is_never_urgent() {
     let mut t = Trace::established(plain());

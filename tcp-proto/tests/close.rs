@@ -16,6 +16,8 @@ impl Trace {
 
 // Orderly closes.
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-FIN-WAIT-1
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-2
 #[test]
 fn closing_first_takes_four_segments_when_the_peer_acknowledges_before_it_closes() {
     let mut t = Trace::established(plain());
@@ -33,6 +35,7 @@ fn closing_first_takes_four_segments_when_the_peer_acknowledges_before_it_closes
     t.assert_empty();
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-1
 #[test]
 fn closing_first_takes_three_segments_when_the_peer_closes_as_it_acknowledges() {
     let mut t = Trace::established(plain());
@@ -45,6 +48,8 @@ fn closing_first_takes_three_segments_when_the_peer_closes_as_it_acknowledges() 
     t.assert_empty();
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-LAST-ACK
+//= docs/rfc/rfc9293.md#3.10.7.4-8-ESTABLISHED
 #[test]
 fn closing_second_takes_four_segments_when_the_application_takes_its_time() {
     let mut t = Trace::established(plain());
@@ -144,6 +149,7 @@ fn after_our_half_close_the_peers_data_still_arrive_and_are_acknowledged() {
     assert!(!t.connection().may_send());
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-CLOSE-WAIT
 #[test]
 fn after_the_peers_half_close_our_data_still_flow() {
     let mut t = Trace::established(plain());
@@ -165,6 +171,8 @@ fn after_the_peers_half_close_our_data_still_flow() {
     assert_eq!(t.state(), State::CLOSED);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-FIN-WAIT-2
+//= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
 #[test]
 fn data_of_the_peer_between_its_ack_of_our_fin_and_its_own_are_delivered() {
     let mut t = Trace::in_state(State::FIN_WAIT_1);
@@ -180,6 +188,8 @@ fn data_of_the_peer_between_its_ack_of_our_fin_and_its_own_are_delivered() {
 
 // Crossing and out-of-order FINs.
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-CLOSING
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-1
 #[test]
 fn fins_that_cross_lead_through_closing_to_time_wait_on_both_sides() {
     let mut t = Trace::established(plain());
@@ -239,6 +249,7 @@ fn a_bare_fin_that_arrives_before_the_data_it_follows_is_remembered_and_draws_a_
     assert_eq!(t.state(), State::CLOSE_WAIT);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-8-CLOSE-WAIT
 #[test]
 fn a_repeated_fin_is_acknowledged_again_in_every_state_after_it() {
     for (state, ack) in [
@@ -258,6 +269,7 @@ fn a_repeated_fin_is_acknowledged_again_in_every_state_after_it() {
 
 // What the application finds after the end.
 
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN
 #[test]
 fn what_arrived_before_the_peers_end_is_read_after_it_also_once_the_connection_is_gone() {
     let mut t = Trace::established(plain());
@@ -292,6 +304,8 @@ fn what_is_left_unread_when_time_wait_ends_can_still_be_read() {
     t.assert_empty();
 }
 
+//= docs/rfc/rfc9293.md#MUST-12
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN
 #[test]
 fn the_application_is_told_of_data_and_of_the_end() {
     let mut t = Trace::established(plain());
@@ -392,6 +406,7 @@ fn stopping_to_listen_lets_a_closed_connection_deliver_what_it_holds() {
     assert_eq!(t.state(), State::TIME_WAIT);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-3
 #[test]
 fn closing_with_unread_data_resets_the_peer_because_they_are_lost() {
     for (peers, reset) in [("PA 1:101 ack 1", "RA 1:1 ack 101"), ("FPA 1:101 ack 1", "RA 1:1 ack 102")] {
@@ -427,6 +442,8 @@ fn closing_with_only_out_of_order_data_is_an_orderly_close() {
     assert_eq!(t.stack.buffer_memory(), 0);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-3
+//= docs/rfc/rfc9293.md#MAY-1
 #[test]
 fn data_that_arrive_after_the_application_closed_draw_a_reset() {
     for state in [State::FIN_WAIT_1, State::FIN_WAIT_2] {
@@ -492,6 +509,11 @@ fn data_written_before_closing_between_the_crossing_syns_are_delivered() {
 
 // Resets from the peer.
 
+//= docs/rfc/rfc9293.md#MUST-12
+//= docs/rfc/rfc9293.md#3.10.7.4-2-exact
+//= docs/rfc/rfc9293.md#3.10.7.4-2-ESTABLISHED
+//= docs/rfc/rfc9293.md#3.10.7.4-2-CLOSING
+//= docs/rfc/rfc5961.md#3.2-exact
 #[test]
 fn a_reset_at_the_next_number_ends_every_state_but_time_wait() {
     for (state, seq, reason) in [
@@ -518,6 +540,17 @@ fn a_reset_at_the_next_number_ends_every_state_but_time_wait() {
     }
 }
 
+//= docs/rfc/rfc9293.md#SHLD-2
+#[test]
+fn a_reset_with_text_resets() {
+    let mut t = Trace::established(plain());
+    t.peer("RA 1:11 ack 1");
+    t.quiet();
+    assert_eq!(t.events.back(), Some(&Event::Closed(t.id.unwrap(), CloseReason::Reset)));
+    t.assert_empty();
+}
+
+//= docs/rfc/rfc9293.md#3.10.7.4-2-ESTABLISHED
 #[test]
 fn a_reset_throws_away_what_was_not_read() {
     let mut t = Trace::established(plain());
@@ -544,6 +577,10 @@ fn a_reset_in_last_ack_gives_back_what_was_not_delivered_and_keeps_what_was_not_
     assert_eq!((t.stack.buffer_memory(), t.read(1000)), (unread, 100));
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-2-challenge
+//= docs/rfc/rfc9293.md#3.10.7.4-2-outside
+//= docs/rfc/rfc5961.md#3.2-challenge
+//= docs/rfc/rfc5961.md#3.2-outside
 #[test]
 fn a_reset_elsewhere_in_the_window_draws_a_challenge_and_outside_of_it_nothing() {
     for state in CONNECTED.into_iter().filter(|s| s.is_synchronized() && *s != State::TIME_WAIT) {
@@ -561,6 +598,7 @@ fn a_reset_elsewhere_in_the_window_draws_a_challenge_and_outside_of_it_nothing()
     }
 }
 
+//= docs/rfc/rfc5961.md#7-throttle
 #[test]
 fn challenges_of_one_connection_are_half_a_second_apart() {
     let mut t = Trace::established(plain());
@@ -574,6 +612,8 @@ fn challenges_of_one_connection_are_half_a_second_apart() {
     t.stack(". 1:1 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-4-synchronized
+//= docs/rfc/rfc5961.md#4.2-syn
 #[test]
 fn a_syn_on_a_connection_draws_a_challenge_and_changes_nothing() {
     for state in CONNECTED.into_iter().filter(|s| s.is_synchronized() && *s != State::TIME_WAIT) {
@@ -588,6 +628,8 @@ fn a_syn_on_a_connection_draws_a_challenge_and_changes_nothing() {
 
 // TIME_WAIT.
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-TIME-WAIT
+//= docs/rfc/rfc9293.md#3.10.7.4-8-TIME-WAIT
 #[test]
 fn a_repeated_fin_in_time_wait_starts_the_wait_over() {
     let mut t = Trace::in_state(State::TIME_WAIT);
@@ -615,6 +657,7 @@ fn old_segments_in_time_wait_draw_an_ack_twice_a_second_and_do_not_prolong_it() 
     t.quiet();
 }
 
+//= docs/rfc/rfc1337.md#3-F1
 #[test]
 fn a_reset_does_not_end_time_wait() {
     let mut t = Trace::in_state(State::TIME_WAIT);
@@ -638,6 +681,11 @@ fn time_wait_with_timestamps(config: TcpConfig) -> Trace {
     t
 }
 
+//= docs/rfc/rfc9293.md#SHLD-4
+//= docs/rfc/rfc9293.md#MAY-2
+//= docs/rfc/rfc9293.md#3.10.7.4-1-TIME-WAIT
+//= docs/rfc/rfc9293.md#3.10.7.4-4-TIME-WAIT
+//= docs/rfc/rfc6191.md#2-newer
 #[test]
 fn a_syn_with_a_newer_timestamp_reopens_time_wait_whatever_its_number() {
     let mut t = time_wait_with_timestamps(plain());
@@ -653,6 +701,9 @@ fn a_syn_with_a_newer_timestamp_reopens_time_wait_whatever_its_number() {
     assert_eq!(t.state(), State::ESTABLISHED);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-4
+//= docs/rfc/rfc6191.md#2-same
+//= docs/rfc/rfc6191.md#2-older
 #[test]
 fn a_syn_with_an_older_timestamp_does_not_reopen_time_wait_and_with_the_same_only_above_the_old_numbers() {
     let mut t = time_wait_with_timestamps(plain());
@@ -665,6 +716,8 @@ fn a_syn_with_an_older_timestamp_does_not_reopen_time_wait_and_with_the_same_onl
     assert_eq!((t.take().map(|s| s.flags), t.state()), (Some(18), State::SYN_RCVD));
 }
 
+//= docs/rfc/rfc9293.md#MAY-2
+//= docs/rfc/rfc6191.md#2-number
 #[test]
 fn without_timestamps_a_syn_above_the_old_numbers_reopens_time_wait() {
     let mut t = Trace::in_state(State::TIME_WAIT);
@@ -682,6 +735,7 @@ fn without_timestamps_a_syn_above_the_old_numbers_reopens_time_wait() {
     t.stack("PA 1:6 ack 4");
 }
 
+//= docs/rfc/rfc6191.md#2-without
 #[test]
 fn a_syn_with_timestamps_reopens_a_time_wait_that_had_none() {
     let mut t = Trace::in_state_with(State::TIME_WAIT, plain());

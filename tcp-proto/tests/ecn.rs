@@ -30,6 +30,10 @@ fn ack(n: u32, flags: u8) -> Seg {
     Seg { flags: seg.flags | flags, ..seg }
 }
 
+//= docs/rfc/rfc9293.md#SHLD-8
+//= docs/rfc/rfc3168.md#6.1.1-offer
+//= docs/rfc/rfc3168.md#6.1.1-agree
+//= docs/rfc/rfc3168.md#6.1.1-reflected
 #[test]
 fn only_both_flags_of_a_syn_offer_it_and_only_ece_of_a_syn_ack_agrees() {
     for offers in [0, ECE, CWR, ECE | CWR] {
@@ -52,6 +56,7 @@ fn without_it_in_the_configuration_a_peers_offer_is_ignored() {
     t.stack("SA 0:0 ack 1 <mss 1460>");
 }
 
+//= docs/rfc/rfc3168.md#6.1.1.1-retry
 #[test]
 fn a_repeated_syn_does_without() {
     let mut t = Trace::connect(with_ecn());
@@ -59,6 +64,9 @@ fn a_repeated_syn_does_without() {
     t.stack_at(1000, "S 0:0 <mss 1460>");
 }
 
+//= docs/rfc/rfc3168.md#6.1.2-ect
+//= docs/rfc/rfc3168.md#6.1.4-acks
+//= docs/rfc/rfc3168.md#6.1.5-retransmissions
 #[test]
 fn new_data_may_be_marked_and_nothing_else_may() {
     let mut t = established(with_ecn(), ECE | CWR);
@@ -72,6 +80,26 @@ fn new_data_may_be_marked_and_nothing_else_may() {
     assert_eq!(t.take_marked(), ("PA 1:11 ack 11".to_owned(), false), "data sent again");
 }
 
+//= docs/rfc/rfc3168.md#6.1.1-syn-not-ect
+//= docs/rfc/rfc3168.md#6.1.6-probes
+#[test]
+fn neither_a_syn_nor_its_answer_nor_a_probe_may_be_marked() {
+    let mut t = Trace::connect(with_ecn());
+    assert!(!t.take_marked().1, "SYN");
+    let mut t = Trace::listen(with_ecn());
+    t.peer_seg(&Seg { flags: 2 | ECE | CWR, ..Seg::parse("S 0:0 <mss 1460>") });
+    assert!(!t.take_marked().1, "SYN,ACK");
+    t.peer(". 1:1 ack 1 win 0");
+    t.accept();
+    t.write(10);
+    while t.clock() < 200 {
+        t.jump("the probe");
+    }
+    assert_eq!(t.take_marked(), (". 1:2 ack 1".to_owned(), false), "a probe");
+}
+
+//= docs/rfc/rfc3168.md#6.1.3-echo
+//= docs/rfc/rfc9293.md#SHLD-8
 #[test]
 fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
     let mut t = established(with_ecn(), ECE | CWR);
@@ -86,6 +114,10 @@ fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
     t.stack(". 1:1 ack 41");
 }
 
+//= docs/rfc/rfc3168.md#6.1.2-react
+//= docs/rfc/rfc3168.md#6.1.2-once
+//= docs/rfc/rfc3168.md#6.1.2-cwr
+//= docs/rfc/rfc9293.md#SHLD-8
 #[test]
 fn the_peers_word_of_marks_halves_the_window_once_per_round_trip_and_is_answered() {
     let mut t = established(with_ecn(), ECE | CWR);

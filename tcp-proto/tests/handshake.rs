@@ -5,6 +5,11 @@ mod common;
 use common::{Trace, plain};
 use tcp_proto::{CloseReason, Event, State, TcpConfig};
 
+//= docs/rfc/rfc9293.md#MUST-67
+//= docs/rfc/rfc9293.md#MAY-3
+//= docs/rfc/rfc9293.md#SHLD-5
+//= docs/rfc/rfc9293.md#3.10.7.2-3-SYN
+//= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED
 #[test]
 fn a_passive_open_is_three_segments_and_one_connection_to_accept() {
     let mut t = Trace::listen(plain());
@@ -18,6 +23,7 @@ fn a_passive_open_is_three_segments_and_one_connection_to_accept() {
     t.accept();
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.3-4-SYN-ACK
 #[test]
 fn an_active_open_is_three_segments_and_the_application_is_told() {
     let mut t = Trace::connect(plain());
@@ -29,6 +35,12 @@ fn an_active_open_is_three_segments_and_the_application_is_told() {
     assert_eq!(t.events.pop_front(), Some(Event::Connected(t.id.unwrap())));
 }
 
+//= docs/rfc/rfc9293.md#MUST-16
+//= docs/rfc/rfc6691.md#2-announced
+//= docs/rfc/rfc6691.md#2-sent
+//= docs/rfc/rfc7323.md#2.2-syn
+//= docs/rfc/rfc7323.md#2.2-both
+//= docs/rfc/rfc7323.md#3.2-agreed
 #[test]
 fn options_are_used_only_when_both_sides_offer_them() {
     let mut t = Trace::listen(TcpConfig::default());
@@ -50,6 +62,8 @@ fn options_are_used_only_when_both_sides_offer_them() {
     t.stack(". 1:537 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-10
+//= docs/rfc/rfc9293.md#3.10.7.3-4-SYN
 #[test]
 fn both_ends_open_at_once_and_are_established() {
     let mut t = Trace::connect(plain());
@@ -63,6 +77,7 @@ fn both_ends_open_at_once_and_are_established() {
     assert_eq!(t.events.pop_front(), Some(Event::Connected(t.id.unwrap())));
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.3-2-RST
 #[test]
 fn a_refused_open_says_so() {
     let mut t = Trace::connect(plain());
@@ -72,6 +87,9 @@ fn a_refused_open_says_so() {
     t.assert_empty();
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.3-1-ACK
+//= docs/rfc/rfc9293.md#3.10.7.3-1-ACK-RST
+//= docs/rfc/rfc9293.md#3.10.7.3-2-RST-no-ACK
 #[test]
 fn a_reset_or_answer_that_does_not_acknowledge_our_syn_changes_nothing() {
     let mut t = Trace::connect(plain());
@@ -85,6 +103,9 @@ fn a_reset_or_answer_that_does_not_acknowledge_our_syn_changes_nothing() {
     assert_eq!(t.state(), State::SYN_SENT);
 }
 
+//= docs/rfc/rfc9293.md#MUST-11
+//= docs/rfc/rfc9293.md#3.10.7.4-2-SYN-RECEIVED-passive
+//= docs/rfc/rfc9293.md#3.10.7.4-2-SYN-RECEIVED-active
 #[test]
 fn a_reset_in_syn_rcvd_forgets_a_passive_open_silently_and_fails_an_active_one() {
     let mut t = Trace::listen(plain());
@@ -115,6 +136,10 @@ fn a_repeated_syn_draws_the_syn_ack_again() {
     assert_eq!(t.state(), State::ESTABLISHED);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.1-data
+//= docs/rfc/rfc9293.md#3.10.7.1-RST
+//= docs/rfc/rfc9293.md#3.10.7.1-ACK
+//= docs/rfc/rfc9293.md#3.10.7.1-no-ACK
 #[test]
 fn segments_without_a_connection_draw_the_reset_that_fits_them() {
     // To a port nobody listens on: the trace's remote talks to the connection's port after it is gone.
@@ -130,6 +155,7 @@ fn segments_without_a_connection_draw_the_reset_that_fits_them() {
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.2-2-ACK
 #[test]
 fn a_listener_answers_an_ack_with_a_reset_unless_it_is_told_to_be_silent() {
     let mut t = Trace::listen(plain());
@@ -145,6 +171,7 @@ fn a_listener_answers_an_ack_with_a_reset_unless_it_is_told_to_be_silent() {
     assert_eq!(t.drops("no_connection"), 1);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED-bad
 #[test]
 fn an_ack_of_something_else_in_syn_rcvd_draws_a_reset_and_the_connection_waits_on() {
     let mut t = Trace::listen(plain());

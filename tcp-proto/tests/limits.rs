@@ -319,6 +319,7 @@ fn beyond_max_connections_syns_are_dropped_in_silence_and_active_opens_fail() {
     t.open(3);
 }
 
+//= docs/rfc/rfc6056.md#3.3-unused
 #[test]
 fn an_active_open_takes_only_ports_of_its_own_stack_and_fails_when_they_are_used_up() {
     let config = StackConfig { ephemeral_ports: 100..=109, stacks: 4, queue: 2, ..StackConfig::default() };

@@ -29,6 +29,9 @@ fn sizes(t: &mut Trace) -> Vec<usize> {
     std::iter::from_fn(|| t.take()).map(|seg| seg.payload.len()).collect()
 }
 
+//= docs/rfc/rfc1191.md#3-reduce
+//= docs/rfc/rfc1191.md#6.4-resend
+//= docs/rfc/rfc9293.md#MUST-16
 #[test]
 fn segments_get_as_small_as_a_router_says_and_go_again_at_once() {
     for sack in [false, true] {
@@ -42,6 +45,7 @@ fn segments_get_as_small_as_a_router_says_and_go_again_at_once() {
     }
 }
 
+//= docs/rfc/rfc1191.md#5-old-style
 #[test]
 fn a_router_that_does_not_say_what_it_carries_brings_the_next_common_mtu() {
     let mut t = sending(true);
@@ -52,6 +56,8 @@ fn a_router_that_does_not_say_what_it_carries_brings_the_next_common_mtu() {
     assert_eq!(t.connection().info().mss, 1006 - 40);
 }
 
+//= docs/rfc/rfc1191.md#3-floor
+//= docs/rfc/rfc5927.md#7.2-floor
 #[test]
 fn no_router_can_make_segments_tiny() {
     let mut t = sending(true);
@@ -59,6 +65,7 @@ fn no_router_can_make_segments_tiny() {
     assert_eq!(t.connection().info().mss, 552 - 40);
 }
 
+//= docs/rfc/rfc5927.md#4.1-sequence
 #[test]
 fn an_error_about_what_is_not_under_way_is_not_believed() {
     let mut t = sending(true);
@@ -71,6 +78,7 @@ fn an_error_about_what_is_not_under_way_is_not_believed() {
     assert_eq!(t.connection().info().mss, 1460);
 }
 
+//= docs/rfc/rfc5927.md#7.2-contradicted
 #[test]
 fn an_error_that_acknowledged_segments_contradict_counts_only_once_they_are_not_acknowledged_any_more() {
     let mut t = sending(true);
@@ -86,6 +94,8 @@ fn an_error_that_acknowledged_segments_contradict_counts_only_once_they_are_not_
     assert_eq!(t.connection().info().mss, 560);
 }
 
+//= docs/rfc/rfc1191.md#6.3-age
+//= docs/rfc/rfc8201.md#4-age
 #[test]
 fn after_ten_minutes_the_links_mtu_is_tried_again() {
     let mut t = sending(true);
@@ -100,6 +110,7 @@ fn after_ten_minutes_the_links_mtu_is_tried_again() {
     assert_eq!(t.connection().info().mss, 1460);
 }
 
+//= docs/rfc/rfc4821.md#7.7-full-stop
 #[test]
 fn where_full_sized_segments_vanish_smaller_ones_are_tried_after_r1_timeouts() {
     for sack in [false, true] {

@@ -51,6 +51,8 @@ impl Trace {
     }
 }
 
+//= docs/rfc/rfc5681.md#3.1-window
+//= docs/rfc/rfc6928.md#2-initial
 #[test]
 fn a_connection_starts_with_ten_segments() {
     let mut t = Trace::sending();
@@ -58,6 +60,28 @@ fn a_connection_starts_with_ten_segments() {
     assert_eq!(t.congestion(), (10.0, None));
 }
 
+//= docs/rfc/rfc6928.md#2-syn-loss
+#[test]
+fn after_more_than_one_lost_syn_it_starts_with_one_segment_until_it_rests() {
+    for lost in 0..4 {
+        let mut t = Trace::connect(plain());
+        t.stack("S 0:0 <mss 1460>");
+        for n in 0..lost {
+            t.stack_at(1000 * ((2 << n) - 1), "S 0:0 <mss 1460>");
+        }
+        t.peer("SA 0:0 ack 1 <mss 1460>");
+        t.stack(". 1:1 ack 1");
+        t.write(1_000_000);
+        t.sends(0..if lost > 1 { 1 } else { 10 });
+    }
+}
+
+//= docs/rfc/rfc9293.md#MUST-1
+//= docs/rfc/rfc9293.md#MUST-19
+//= docs/rfc/rfc5681.md#3.1-slow-start
+//= docs/rfc/rfc3465.md#2.2-slow-start
+//= docs/rfc/rfc3465.md#2.3-limit
+//= docs/rfc/rfc9293.md#SHLD-28
 #[test]
 fn in_slow_start_every_acknowledged_segment_lets_two_go() {
     let mut t = Trace::sending();
@@ -84,6 +108,7 @@ fn a_window_that_is_not_used_does_not_grow() {
     assert_eq!(t.congestion(), (10.0, None));
 }
 
+//= docs/rfc/rfc5681.md#4.1-idle
 #[test]
 fn after_an_idle_time_of_more_than_an_rto_sending_starts_over_with_ten_segments() {
     // The window grows by a segment with each of nine ACKs, and by two with that of all the rest.
@@ -115,6 +140,11 @@ fn first_segment_lost() -> Trace {
     t
 }
 
+//= docs/rfc/rfc3042.md#2-new-data
+//= docs/rfc/rfc3042.md#2-budget
+//= docs/rfc/rfc3042.md#2-cwnd
+//= docs/rfc/rfc5681.md#3.2-fast-retransmit
+//= docs/rfc/rfc5681.md#3.1-ssthresh
 #[test]
 fn the_first_two_duplicate_acks_let_a_new_segment_go_each_and_the_third_repeats_the_lost_one() {
     let mut t = first_segment_lost();
@@ -123,6 +153,7 @@ fn the_first_two_duplicate_acks_let_a_new_segment_go_each_and_the_third_repeats_
     assert_eq!(t.congestion(), (5.0, Some(5.0)), "half of what was in flight before limited transmit");
 }
 
+//= docs/rfc/rfc5681.md#3.2-inflate
 #[test]
 fn during_fast_recovery_further_duplicate_acks_let_new_segments_go() {
     let mut t = first_segment_lost();
@@ -139,6 +170,8 @@ fn during_fast_recovery_further_duplicate_acks_let_new_segments_go() {
     t.sends(13..14);
 }
 
+//= docs/rfc/rfc5681.md#3.2-deflate
+//= docs/rfc/rfc6582.md#3.2-full
 #[test]
 fn the_ack_of_everything_ends_fast_recovery_with_half_the_window() {
     let mut t = first_segment_lost();
@@ -156,6 +189,7 @@ fn the_ack_of_everything_ends_fast_recovery_with_half_the_window() {
     t.sends(14..16);
 }
 
+//= docs/rfc/rfc6582.md#3.2-partial
 #[test]
 fn a_partial_ack_repeats_the_next_lost_segment_at_once() {
     let mut t = first_segment_lost();
@@ -182,6 +216,8 @@ fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
     assert_eq!(t.congestion().0, 1.0);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-old
+//= docs/rfc/rfc5681.md#2-duplicate
 #[test]
 fn acks_that_say_anything_else_are_no_duplicates() {
     let mut t = Trace::sending();
@@ -204,6 +240,9 @@ fn two_duplicate_acks_and_progress_are_reordering_and_no_loss() {
     t.sends(12..15);
 }
 
+//= docs/rfc/rfc9293.md#MUST-19
+//= docs/rfc/rfc5681.md#3.1-avoidance
+//= docs/rfc/rfc3465.md#2.1-avoidance
 #[test]
 fn in_congestion_avoidance_a_window_of_acks_lets_one_segment_more_go() {
     let mut t = first_segment_lost();
@@ -233,6 +272,7 @@ fn in_congestion_avoidance_a_window_of_acks_lets_one_segment_more_go() {
     }
 }
 
+//= docs/rfc/rfc5681.md#3.1-loss-window
 #[test]
 fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     let mut t = Trace::sending();
@@ -248,6 +288,8 @@ fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     t.sends(10..12);
 }
 
+//= docs/rfc/rfc6582.md#3.2-timeout
+//= docs/rfc/rfc6582.md#3.2-enter
 #[test]
 fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
     let mut t = Trace::sending();

@@ -83,6 +83,8 @@ impl Trace {
 
 // What we report.
 
+//= docs/rfc/rfc2018.md#2-permitted
+//= docs/rfc/rfc2018.md#3-agreed
 #[test]
 fn sack_is_agreed_on_only_when_both_sides_offer_it() {
     for (ours, theirs, answer) in [
@@ -107,6 +109,10 @@ fn sack_is_agreed_on_only_when_both_sides_offer_it() {
     t.stack(". 1:1 ack 1 <sack 11:21>");
 }
 
+//= docs/rfc/rfc2018.md#4-first
+//= docs/rfc/rfc2018.md#4-many
+//= docs/rfc/rfc2018.md#4-recent
+//= docs/rfc/rfc2018.md#4-every-ack
 #[test]
 fn what_arrived_last_is_reported_first_and_nothing_once_the_gap_is_filled() {
     let mut t = Trace::sacking();
@@ -128,6 +134,9 @@ fn what_arrived_last_is_reported_first_and_nothing_once_the_gap_is_filled() {
     t.stack(". 1:1 ack 131");
 }
 
+//= docs/rfc/rfc2018.md#3-format
+//= docs/rfc/rfc2018.md#4-many
+//= docs/rfc/rfc2018.md#4-every-ack
 #[test]
 fn with_timestamps_three_blocks_fit() {
     let config = TcpConfig { timestamps: true, ..with_sack() };
@@ -141,6 +150,10 @@ fn with_timestamps_three_blocks_fit() {
     assert_eq!(t.take().expect("data").payload.len(), 1460 - 12 - 28);
 }
 
+//= docs/rfc/rfc2883.md#4-first
+//= docs/rfc/rfc2883.md#4-once
+//= docs/rfc/rfc2883.md#4.1-full
+//= docs/rfc/rfc2883.md#4-larger
 #[test]
 fn what_arrived_twice_is_reported_once_and_first() {
     let mut t = Trace::sacking();
@@ -171,6 +184,8 @@ fn first_lost() -> Trace {
     t
 }
 
+//= docs/rfc/rfc2018.md#5-scoreboard
+//= docs/rfc/rfc8985.md#6.2-dupthresh
 #[test]
 fn after_three_reported_segments_only_what_is_missing_goes_again() {
     let mut t = Trace::sending();
@@ -196,6 +211,7 @@ fn after_three_reported_segments_only_what_is_missing_goes_again() {
     t.sends(12..13);
 }
 
+//= docs/rfc/rfc9937.md#6.4-end
 #[test]
 fn recovery_ends_when_everything_of_before_is_acknowledged() {
     let mut t = first_lost();
@@ -208,6 +224,8 @@ fn recovery_ends_when_everything_of_before_is_acknowledged() {
     t.sends(17..23);
 }
 
+//= docs/rfc/rfc8985.md#6.1-sent
+//= docs/rfc/rfc8985.md#6.2-2-newest
 #[test]
 fn a_segment_lost_again_is_found_without_a_timeout() {
     let mut t = first_lost();
@@ -223,6 +241,10 @@ fn a_segment_lost_again_is_found_without_a_timeout() {
     assert_eq!(t.take().map(|seg| seg.seq), Some(at(0)));
 }
 
+//= docs/rfc/rfc8985.md#6.2-1-min-rtt
+//= docs/rfc/rfc8985.md#6.2-4-window
+//= docs/rfc/rfc8985.md#6.2-5-lost
+//= docs/rfc/rfc8985.md#8-timer
 #[test]
 fn one_reported_segment_waits_a_quarter_of_a_round_trip_for_the_missing_one() {
     let mut t = Trace::sending();
@@ -246,6 +268,8 @@ fn a_segment_that_was_only_overtaken_is_not_sent_again() {
     t.sends(11..14);
 }
 
+//= docs/rfc/rfc8985.md#6.2-3-reordering
+//= docs/rfc/rfc8985.md#6.2-4-window
 #[test]
 fn a_path_that_reorders_is_given_time_whatever_was_reported() {
     let mut t = Trace::sending();
@@ -262,6 +286,8 @@ fn a_path_that_reorders_is_given_time_whatever_was_reported() {
     t.sends_at(235, 2);
 }
 
+//= docs/rfc/rfc8985.md#7.2-pto
+//= docs/rfc/rfc8985.md#7.3-probe
 #[test]
 fn the_loss_of_the_last_segments_is_found_by_a_probe_after_two_round_trips() {
     let mut t = Trace::sending_only(3);
@@ -277,6 +303,7 @@ fn the_loss_of_the_last_segments_is_found_by_a_probe_after_two_round_trips() {
     t.quiet();
 }
 
+//= docs/rfc/rfc8985.md#7.2-pto
 #[test]
 fn a_single_segment_is_probed_for_later_because_its_ack_may_be_held_back() {
     let config = TcpConfig { min_rto: ms(1000), ..with_sack() };
@@ -291,6 +318,10 @@ fn a_single_segment_is_probed_for_later_because_its_ack_may_be_held_back() {
     t.stack_at(500, "PA 1:101 ack 1");
 }
 
+//= docs/rfc/rfc8985.md#7.3-probe
+//= docs/rfc/rfc8985.md#7.3-one
+//= docs/rfc/rfc8985.md#8-timer
+//= docs/rfc/rfc8985.md#6.3-rto
 #[test]
 fn a_probe_sends_new_data_if_there_are_any_and_the_timeout_follows() {
     let mut t = Trace::sending();
@@ -298,6 +329,7 @@ fn a_probe_sends_new_data_if_there_are_any_and_the_timeout_follows() {
     t.sends_at(600, 0);
 }
 
+//= docs/rfc/rfc8985.md#7.4-detect
 #[test]
 fn a_probe_that_repaired_the_only_loss_is_a_loss() {
     let mut t = Trace::sending_only(2);
@@ -311,6 +343,7 @@ fn a_probe_that_repaired_the_only_loss_is_a_loss() {
     assert_eq!(t.congestion().1, Some(2), "had it arrived twice, the peer would have said so by now");
 }
 
+//= docs/rfc/rfc8985.md#7.4-detect
 #[test]
 fn a_probe_of_what_had_arrived_is_no_loss() {
     let mut t = Trace::sending_only(2);
@@ -324,6 +357,7 @@ fn a_probe_of_what_had_arrived_is_no_loss() {
     assert_eq!(t.congestion().1, None);
 }
 
+//= docs/rfc/rfc2018.md#5-scoreboard
 #[test]
 fn after_a_timeout_what_the_peer_reported_is_not_sent_again() {
     let mut t = Trace::sending();
@@ -338,6 +372,9 @@ fn after_a_timeout_what_the_peer_reported_is_not_sent_again() {
     }
 }
 
+//= docs/rfc/rfc2018.md#8-keep
+//= docs/rfc/rfc2018.md#5-timeout-first
+//= docs/rfc/rfc2018.md#5-timeout-forget
 #[test]
 fn a_peer_that_forgets_what_it_reported_gets_it_again() {
     let mut t = Trace::sending();
@@ -389,6 +426,10 @@ fn clock_at(t: &Trace, ms: u64) -> u32 {
     (t.now.as_millis() - t.clock() + ms) as u32
 }
 
+//= docs/rfc/rfc3522.md#3.2-timestamp
+//= docs/rfc/rfc3522.md#3.2-spurious
+//= docs/rfc/rfc4015.md#3.2-restore
+//= docs/rfc/rfc4015.md#3.2-no-resend
 #[test]
 fn a_needless_timeout_is_undone_by_the_timestamp_of_the_first_sending() {
     for (echo, undone) in [(0, true), (201, false)] {
@@ -409,6 +450,8 @@ fn a_needless_timeout_is_undone_by_the_timestamp_of_the_first_sending() {
     }
 }
 
+//= docs/rfc/rfc2883.md#5-sender
+//= docs/rfc/rfc4015.md#3.2-restore
 #[test]
 fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     let mut t = first_lost();
@@ -478,4 +521,14 @@ fn without_a_measured_round_trip_two_reports_do_not_prove_a_loss_at_once() {
     t.peer(&format!(". 1:1 ack 1 <sack {}:{}>", at(1), at(3)));
     let again = std::iter::from_fn(|| t.take()).filter(|seg| seg.seq == at(0)).count();
     assert_eq!(again, 0, "a quarter of the round trip is left for reordering");
+}
+
+#[test]
+fn a_closed_window_is_probed_with_its_first_octet_although_the_peer_reports_to_have_it() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:1 ack 1 win 0");
+    t.write(100);
+    t.stack_at(400, ". 1:2 ack 1");
+    t.peer_seg(&Seg { sacks: vec![(1, 2)], window: 0, ..Seg::parse(". 1:1 ack 1") });
+    t.stack_at(1000, ". 1:2 ack 1");
 }

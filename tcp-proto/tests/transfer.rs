@@ -8,6 +8,10 @@ use tcp_proto::{Event, State, TcpConfig};
 
 // Segment sizes.
 
+//= docs/rfc/rfc9293.md#MUST-14
+//= docs/rfc/rfc9293.md#MUST-16
+//= docs/rfc/rfc9293.md#MUST-65
+//= docs/rfc/rfc9293.md#SHLD-28
 #[test]
 fn segments_are_as_large_as_the_peer_takes_and_the_link_carries() {
     for (peers_mss, size) in [(536, 536), (1000, 1000), (1460, 1460), (9000, 1460), (1, 64)] {
@@ -17,6 +21,15 @@ fn segments_are_as_large_as_the_peer_takes_and_the_link_carries() {
         t.stack(&format!("PA {}:{} ack 1", 1 + size, 1 + 2 * size));
         t.quiet();
     }
+}
+
+//= docs/rfc/rfc9293.md#MUST-15
+#[test]
+fn a_peer_that_says_no_mss_gets_536_bytes() {
+    let mut t = Trace::established_with(plain(), "S 0:0", 65_535);
+    t.write(2 * 536);
+    t.stack(". 1:537 ack 1");
+    t.stack("PA 537:1073 ack 1");
 }
 
 #[test]
@@ -30,6 +43,7 @@ fn the_mss_we_announce_can_be_capped_and_does_not_limit_what_we_send() {
     t.stack("PA 1:1461 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-61
 #[test]
 fn the_last_segment_of_what_is_queued_carries_psh() {
     let mut t = Trace::established(plain());
@@ -46,6 +60,10 @@ fn the_last_segment_of_what_is_queued_carries_psh() {
 
 // Nagle's algorithm.
 
+//= docs/rfc/rfc9293.md#SHLD-7
+//= docs/rfc/rfc9293.md#SHLD-27
+//= docs/rfc/rfc9293.md#MUST-60
+//= docs/rfc/rfc9293.md#MAY-16
 #[test]
 fn with_nagle_a_small_segment_waits_until_everything_before_it_is_acknowledged() {
     let mut t = Trace::established(plain());
@@ -59,6 +77,7 @@ fn with_nagle_a_small_segment_waits_until_everything_before_it_is_acknowledged()
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#SHLD-27
 #[test]
 fn with_nagle_a_full_segment_waits_for_nothing() {
     let mut t = Trace::established(plain());
@@ -74,6 +93,7 @@ fn with_nagle_a_full_segment_waits_for_nothing() {
     t.stack("PA 1471:1476 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-17
 #[test]
 fn without_nagle_every_write_leaves_at_once() {
     let mut t = Trace::established(TcpConfig { nodelay: true, ..plain() });
@@ -83,6 +103,7 @@ fn without_nagle_every_write_leaves_at_once() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-17
 #[test]
 fn nagle_can_be_switched_off_and_on_while_data_wait() {
     let mut t = Trace::established(plain());
@@ -99,6 +120,7 @@ fn nagle_can_be_switched_off_and_on_while_data_wait() {
 
 // Reassembly and ACKs.
 
+//= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
 #[test]
 fn segments_in_order_are_delivered_and_acknowledged() {
     let mut t = Trace::established(plain());
@@ -111,6 +133,9 @@ fn segments_in_order_are_delivered_and_acknowledged() {
     assert_eq!(t.stack.buffer_memory(), 0);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-31
+//= docs/rfc/rfc9293.md#MAY-13
+//= docs/rfc/rfc5681.md#4.2-out-of-order
 #[test]
 fn every_out_of_order_segment_draws_one_duplicate_ack_and_the_missing_one_acknowledges_all() {
     let mut t = Trace::established(plain());
@@ -136,6 +161,8 @@ fn out_of_order_segments_of_one_batch_draw_a_duplicate_ack_each() {
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#MUST-58
+//= docs/rfc/rfc9293.md#MUST-59
 #[test]
 fn a_batch_that_fills_its_own_gap_draws_a_single_ack_that_no_peer_takes_for_a_loss() {
     let mut t = Trace::established(plain());
@@ -146,6 +173,7 @@ fn a_batch_that_fills_its_own_gap_draws_a_single_ack_that_no_peer_takes_for_a_lo
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#SHLD-31
 #[test]
 fn overlapping_segments_are_joined_whichever_way_they_overlap() {
     let mut t = Trace::established(plain());
@@ -179,6 +207,7 @@ fn old_data_draw_an_ack_and_are_not_delivered_again() {
     assert_eq!(t.drops("out_of_window"), 3);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-7-piggyback
 #[test]
 fn an_ack_rides_on_data_that_are_ready_and_else_every_second_full_segment_draws_one() {
     let mut t = Trace::established(TcpConfig { delayed_ack: ms(40), ..plain() });
@@ -214,6 +243,7 @@ fn a_request_and_a_close_that_come_with_the_last_ack_of_the_handshake_are_delive
     assert!(t.at_end());
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.3-4-text
 #[test]
 fn data_and_fin_on_a_syn_ack_are_delivered() {
     let mut t = Trace::in_state(State::SYN_SENT);
@@ -255,6 +285,7 @@ fn urgent_data_are_delivered_in_line() {
     assert_eq!(t.read(100), 10);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-no-ACK
 #[test]
 fn a_segment_without_ack_is_dropped() {
     let mut t = Trace::established(plain());
@@ -263,6 +294,9 @@ fn a_segment_without_ack_is_dropped() {
     assert_eq!((t.read(100), t.drops("meaningless")), (0, 1));
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-range
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-unsent
+//= docs/rfc/rfc5961.md#5.2-ack
 #[test]
 fn an_ack_of_what_was_never_sent_draws_an_ack_and_its_segment_is_dropped() {
     let mut t = Trace::established(plain());
@@ -274,6 +308,9 @@ fn an_ack_of_what_was_never_sent_draws_an_ack_and_its_segment_is_dropped() {
     t.stack_at(200, "PA 1:11 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MAY-12
+//= docs/rfc/rfc9293.md#3.10.7.4-5-range
+//= docs/rfc/rfc5961.md#5.2-ack
 #[test]
 fn an_ack_older_than_any_window_the_peer_offered_is_taken_for_forged() {
     let mut t = Trace::established_with(plain(), "S 0:0 <mss 1000>", 1000);
@@ -294,6 +331,8 @@ fn with_timestamps() -> Trace {
     Trace::established_with(config, "S 0:0 <mss 1460,ts 500 0>", 65_535)
 }
 
+//= docs/rfc/rfc7323.md#3.2-agreed
+//= docs/rfc/rfc7323.md#5.4-clock
 #[test]
 fn timestamps_show_our_clock_and_echo_the_peers_and_cost_twelve_bytes() {
     let mut t = with_timestamps();
@@ -315,6 +354,16 @@ impl Trace {
     }
 }
 
+//= docs/rfc/rfc7323.md#3.2-rst
+#[test]
+fn a_reset_carries_timestamps_too() {
+    let config = TcpConfig { timestamps: true, ..plain() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,ts 500 0>", 65_535);
+    t.abort();
+    t.stack("RA 1:1 ack 1 <ts 1000000 500>");
+}
+
+//= docs/rfc/rfc7323.md#4.3-echo
 #[test]
 fn the_timestamp_of_the_segment_that_moved_the_window_is_echoed_not_of_one_behind_a_gap() {
     let mut t = with_timestamps();
@@ -326,6 +375,7 @@ fn the_timestamp_of_the_segment_that_moved_the_window_is_echoed_not_of_one_behin
     t.stack(". 1:1 ack 301 <ts 1000000 511>");
 }
 
+//= docs/rfc/rfc7323.md#5.3-paws
 #[test]
 fn a_segment_with_an_older_timestamp_is_dropped_and_draws_an_ack() {
     let mut t = with_timestamps();
@@ -348,6 +398,7 @@ fn a_timestamp_may_wrap() {
     t.stack(". 1:1 ack 11 <ts 1000000 5>");
 }
 
+//= docs/rfc/rfc7323.md#5.2-rst
 #[test]
 fn a_reset_counts_whatever_its_timestamp() {
     for reset in ["R 1:1 <ts 1 0>", "R 1:1"] {
@@ -357,6 +408,7 @@ fn a_reset_counts_whatever_its_timestamp() {
     }
 }
 
+//= docs/rfc/rfc7323.md#5.5-outdated
 #[test]
 fn after_24_idle_days_an_older_timestamp_proves_nothing() {
     let days = |n: u64| n * 24 * 3600 * 1000;

@@ -15,6 +15,7 @@ fn with_window(window: u16, recv_buffer: u32) -> Trace {
 
 // The peer's window.
 
+//= docs/rfc/rfc5681.md#3.1-window
 #[test]
 fn no_more_is_in_flight_than_the_peers_window_holds() {
     let mut t = Trace::established_with(plain(), "S 0:0 <mss 1460>", 4380);
@@ -32,6 +33,8 @@ fn no_more_is_in_flight_than_the_peers_window_holds() {
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#REC-1
+//= docs/rfc/rfc7323.md#2.2-both
 #[test]
 fn a_scaled_window_beyond_64_kib_is_really_filled() {
     let config = TcpConfig { window_scale: true, ..plain() };
@@ -56,6 +59,7 @@ fn a_scaled_window_beyond_64_kib_is_really_filled() {
     assert_eq!((sent - acked) / 1460, 128_000 / 1460, "full segments in flight");
 }
 
+//= docs/rfc/rfc7323.md#2.2-unscaled
 #[test]
 fn the_window_of_a_syn_is_never_scaled() {
     let mut t = Trace::connect(TcpConfig { window_scale: true, ..plain() });
@@ -79,6 +83,7 @@ fn the_window_of_a_syn_that_crossed_ours_and_comes_again_with_an_ack_is_not_scal
     assert_eq!(t.connection().info().snd_wnd, 5120);
 }
 
+//= docs/rfc/rfc7323.md#2.3-limit
 #[test]
 fn a_window_scale_above_14_counts_as_14() {
     let config = TcpConfig { window_scale: true, ..plain() };
@@ -86,6 +91,7 @@ fn a_window_scale_above_14_counts_as_14() {
     assert_eq!(t.connection().info().snd_wnd, 4 << 14);
 }
 
+//= docs/rfc/rfc7323.md#2.2-both
 #[test]
 fn a_window_scale_that_the_peer_does_not_offer_is_not_used() {
     let mut t = Trace::connect(TcpConfig { window_scale: true, ..plain() });
@@ -98,6 +104,7 @@ fn a_window_scale_that_the_peer_does_not_offer_is_not_used() {
     assert_eq!(t.connection().info().snd_wnd, 900);
 }
 
+//= docs/rfc/rfc9293.md#MUST-38
 #[test]
 fn the_sender_waits_for_a_full_segment_or_half_the_largest_window() {
     let mut t = Trace::established_with(plain(), "S 0:0 <mss 1460>", 2000);
@@ -126,6 +133,9 @@ fn a_zero_window_stops_the_sender_and_its_opening_starts_it() {
     assert_eq!(t.timers(), [("retransmit", 200)]);
 }
 
+//= docs/rfc/rfc9293.md#MUST-34
+//= docs/rfc/rfc9293.md#SHLD-15
+//= docs/rfc/rfc9293.md#SHLD-16
 #[test]
 fn a_window_that_shrinks_stops_new_data_and_what_lies_beyond_it_is_not_repeated() {
     let mut t = Trace::established(plain());
@@ -143,6 +153,8 @@ fn a_window_that_shrinks_stops_new_data_and_what_lies_beyond_it_is_not_repeated(
     t.stack(". 14601:16061 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-35
+//= docs/rfc/rfc9293.md#SHLD-17
 #[test]
 fn a_window_that_shrinks_to_nothing_over_what_was_sent_does_not_end_the_connection() {
     let mut t = Trace::established(TcpConfig { retries2: 3, ..plain() });
@@ -163,6 +175,8 @@ fn a_window_that_shrinks_to_nothing_over_what_was_sent_does_not_end_the_connecti
     t.stack("PA 1:1461 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-window
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-old
 #[test]
 fn an_older_segment_does_not_bring_back_an_older_window() {
     let mut t = Trace::established(plain());
@@ -232,6 +246,7 @@ fn a_peer_that_sends_crumbs_to_a_stuck_reader_sees_the_window_close_and_nothing_
     assert_eq!(t.read(1 << 20), next as usize - 1);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-1-trim
 #[test]
 fn what_lies_beyond_the_window_is_cut_off_and_a_fin_there_with_it() {
     let mut t = with_window(65_535, 1000);
@@ -248,6 +263,8 @@ fn what_lies_beyond_the_window_is_cut_off_and_a_fin_there_with_it() {
     assert_eq!(t.state(), State::CLOSE_WAIT);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-1-acceptability
+//= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
 #[test]
 fn segments_outside_of_the_window_draw_an_ack_and_are_dropped() {
     let mut t = with_window(65_535, 1000);
@@ -269,6 +286,7 @@ fn closed_window() -> Trace {
     t
 }
 
+//= docs/rfc/rfc9293.md#MAY-8
 #[test]
 fn every_probe_of_our_closed_window_is_answered() {
     let mut t = closed_window();
@@ -285,6 +303,8 @@ fn every_probe_of_our_closed_window_is_answered() {
     t.stack(". 1:1 ack 1001 win 1000");
 }
 
+//= docs/rfc/rfc9293.md#MUST-66
+//= docs/rfc/rfc9293.md#3.10.7.4-1-zero-window
 #[test]
 fn acks_and_resets_count_although_our_window_is_closed() {
     let mut t = closed_window();
@@ -309,6 +329,7 @@ fn probes_of_our_window_are_no_duplicate_acks() {
     t.quiet();
 }
 
+//= docs/rfc/rfc9293.md#MUST-39
 #[test]
 fn reading_in_crumbs_does_not_open_the_window_in_crumbs() {
     let mut t = with_window(65_535, 8000);
@@ -343,6 +364,7 @@ fn a_reader_that_frees_two_segments_of_a_closed_window_tells_the_peer() {
     t.stack(". 1:1 ack 8001 win 2920");
 }
 
+//= docs/rfc/rfc9293.md#MUST-39
 #[test]
 fn a_buffer_smaller_than_a_segment_opens_by_halves() {
     let mut t = closed_window();
@@ -352,6 +374,8 @@ fn a_buffer_smaller_than_a_segment_opens_by_halves() {
     t.stack(". 1:1 ack 1001 win 500");
 }
 
+//= docs/rfc/rfc9293.md#SHLD-14
+//= docs/rfc/rfc7323.md#2.4-shrink
 #[test]
 fn the_right_edge_never_moves_left_whatever_arrives_and_however_it_is_read() {
     for (seed, window_scale, recv_buffer) in [(1u32, true, 100_000), (2, true, 1 << 20), (3, false, 9000)] {
@@ -391,4 +415,21 @@ impl Trace {
     fn acked(&self) -> u32 {
         1
     }
+}
+
+#[test]
+fn an_ack_before_the_handshake_is_over_offers_no_more_than_a_repeated_syn_ack_can() {
+    let config = TcpConfig { window_scale: true, recv_buffer: 1 << 20, ..plain() };
+    let mut t = Trace::listen(config);
+    t.show_window = true;
+    t.peer("S 0:0 <mss 1460,ws 7>");
+    t.stack("SA 0:0 ack 1 win 65535 <mss 1460,ws 5>");
+    t.peer(". 2000000:2000000 ack 1");
+    // 65,504 bytes.
+    t.stack(". 1:1 ack 1 win 2047");
+    t.stack_at(1000, "SA 0:0 ack 1 win 65535 <mss 1460,ws 5>");
+    t.peer(". 1:1 ack 1");
+    t.accept();
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11 win 32768");
 }

@@ -28,6 +28,7 @@ pub struct Checker {
     /// How many segments are kept at least; twice as many at most.
     keep: usize,
     checked: usize,
+    addressees: HashSet<(Mac, SocketAddr)>,
     violations: Vec<Violation>,
 }
 
@@ -77,6 +78,8 @@ struct Flow {
     peer_scale: Offer,
     /// The right edge offered last.
     right_edge: Option<u32>,
+    /// The right edge that its SYN offered last.
+    syn_edge: Option<u32>,
     /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
     peer_acks: HashSet<u32>,
 }
@@ -104,6 +107,7 @@ impl Checker {
             segments: Vec::new(),
             keep: usize::MAX / 2,
             checked: 0,
+            addressees: HashSet::new(),
             violations: Vec::new(),
         }
     }
@@ -120,9 +124,11 @@ impl Checker {
 
     /// Takes the next captured frame.
     pub fn frame(&mut self, at: Duration, frame: &[u8]) {
-        if let Some(segment) = Segment::parse(at, frame) {
-            self.segment(segment);
+        let Some(segment) = Segment::parse(at, frame) else { return };
+        if let Some(mac) = frame.first_chunk::<6>().filter(|_| self.is_ours(&segment)) {
+            self.addressees.insert((*mac, segment.destination));
         }
+        self.segment(segment);
     }
 
     /// Takes a frame that an attacker sends past the capture (no packet socket sees what AF_XDP sends): it may be
@@ -144,6 +150,12 @@ impl Checker {
     #[must_use]
     pub fn checked(&self) -> usize {
         self.checked
+    }
+
+    /// Everybody whom xtcp has sent a segment to, with the MAC address that it went to.
+    #[must_use]
+    pub fn addressees(&self) -> &HashSet<(Mac, SocketAddr)> {
+        &self.addressees
     }
 
     /// The rules broken so far.
@@ -263,6 +275,9 @@ impl Flow {
     fn check_window(&mut self, segment: &Segment) -> Option<(Rule, String)> {
         let shift = self.shift(segment)?;
         let edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
+        if segment.flags.syn {
+            self.syn_edge = Some(edge);
+        }
         let before = self.right_edge.replace(edge)?;
         let moved = edge.wrapping_sub(before) as i32;
         if moved >= 0 {
@@ -271,6 +286,10 @@ impl Flow {
         self.right_edge = Some(before);
         // A window beyond 16 bits can't be said by a SYN, which may be repeated after it was offered.
         if segment.flags.syn && segment.window == u16::MAX {
+            return None;
+        }
+        // What a SYN offers may be no multiple of the unit of later windows, which can't repeat it exactly then.
+        if self.syn_edge == Some(before) && moved > -(1 << shift) {
             return None;
         }
         let detail = format!("right window edge moved left by {} bytes, from {before} to {edge}", -i64::from(moved));
@@ -405,6 +424,8 @@ mod tests {
         let checker = checker(&frames);
         assert!(checker.violations().is_empty(), "{:?}", checker.report());
         assert_eq!((checker.checked(), checker.segments().len()), (2, 4));
+        let peer = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), PEER_PORT);
+        assert_eq!(checker.addressees(), &HashSet::from([(PEER, peer)]));
     }
 
     #[test]
@@ -498,6 +519,24 @@ mod tests {
         let mut tcp = header(101, Some(504), 1000);
         tcp.set_options_raw(&[2, 9, 0, 0]).unwrap();
         assert_eq!(check(&[from_xtcp(tcp)]), [Rule::OptionsWellFormed]);
+    }
+
+    #[test]
+    fn the_window_of_a_syn_may_be_rounded_down_by_less_than_a_unit_and_no_other() {
+        // 125 units of 8 bytes and 7 more.
+        let mut offers = handshake();
+        offers[1] = from_xtcp({
+            let mut tcp = syn(100, Some(501), Some(3));
+            tcp.window_size = 1007;
+            tcp
+        });
+        for (next, rules) in [(125, &[][..]), (124, &[Rule::WindowNeverShrinks])] {
+            assert_eq!(
+                check(&[&offers[..], &[from_xtcp(header(101, Some(501), next))]].concat()),
+                rules,
+                "{next} units"
+            );
+        }
     }
 
     #[test]

@@ -108,6 +108,7 @@ fn an_interface_and_its_addresses_are_followed_until_it_is_gone() {
     });
 }
 
+//= docs/rfc/rfc9293.md#MUST-44
 #[test]
 fn routes_lead_to_the_neighbour_or_the_gateway_or_are_refused() {
     let wire = wire();

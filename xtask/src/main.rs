@@ -9,6 +9,7 @@ mod demo;
 mod lab;
 mod load;
 mod process;
+mod rfc;
 mod root;
 mod setup;
 mod sim;
@@ -83,6 +84,12 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
+    /// Show which requirements of the RFCs are implemented and tested, write docs/CONFORMANCE.md, fail on a gap.
+    Rfc {
+        /// Write nothing: fail when docs/CONFORMANCE.md is out of date.
+        #[arg(long)]
+        check: bool,
+    },
     /// The part of `test` that runs as root: test programs that are built already.
     #[command(hide = true)]
     EndToEnd {
@@ -142,6 +149,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Sim { goodput: true, .. } => sim::run(&["--goodput"]),
         Command::Sim { seeds, seed, trace, .. } => sim::seeds(*seeds, *seed, *trace),
         Command::Test { long } => test::run(*long),
+        Command::Rfc { check } => rfc::run(*check),
         Command::EndToEnd { times, programs } => test::end_to_end(programs, *times),
     }
 }

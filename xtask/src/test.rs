@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{cargo, read, succeed, workspace, xtcp};
-use crate::{build, root, setup, sim};
+use crate::{build, rfc, root, setup, sim};
 
 /// How often `--long` runs the end-to-end tests, and for how many seconds the first time the soak among them.
 const LONG_RUNS: u32 = 5;
@@ -26,6 +26,7 @@ pub fn run(long: bool) -> Result<ExitCode> {
     root::ensure_available("`cargo xtask test` (its end-to-end tests make network namespaces)")?;
     setup::ensure()?;
     step("formatting", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
+    step("the requirements of the RFCs", || rfc::run(true))?;
     step("unit tests of what needs neither root nor the eBPF tools", || succeed(&mut cargo(["test"])))?;
     step("the simulator", sim::test)?;
     step("lints", || with_toolchain(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;

@@ -275,7 +275,16 @@ fn ipv6_headers() -> Vec<Case> {
     [
         taken("one IPv6 extension header is skipped", syn.clone().extended(HOP_BY_HOP, SHORT).build()),
         taken("four IPv6 extension headers are skipped", four.build()),
-        Case::passes("five IPv6 extension headers pass", four.extended(DESTINATION_OPTIONS, SHORT).build()),
+        Case::dropped(
+            "what five IPv6 extension headers hide is dropped",
+            four.clone().extended(DESTINATION_OPTIONS, SHORT).build(),
+            None,
+            DropReason::Extensions,
+        ),
+        Case::passes(
+            "what five IPv6 extension headers hide passes on to another host",
+            four.extended(DESTINATION_OPTIONS, SHORT).build_with(|frame| frame[IP + 39] ^= 0x40),
+        ),
         Case::passes(
             "an IPv6 packet that still has to be routed on passes",
             syn.clone().extended(ROUTING, &[0, 0, 1, 0, 0, 0, 0]).build(),

@@ -17,6 +17,7 @@ const FRIENDLY: u64 = 529;
 /// The same once it has reached what the window was at the loss: Reno's.
 const FRIENDLY_BEYOND: u64 = 1000;
 /// C in segments per second^3, in thousandths (section 5.1).
+//= docs/rfc/rfc9438.md#5.1-constants
 const C: i128 = 400;
 /// Time without growth that does not count, beyond this: the application had nothing to send (section 5.8).
 const PAUSE: Duration = Duration::from_millis(200);
@@ -47,6 +48,8 @@ struct Epoch {
 
 impl Cubic {
     /// What `acked` adds to `window`, bytes.
+    //= docs/rfc/rfc9438.md#4.2-target
+    //= docs/rfc/rfc9438.md#4.3-friendly
     pub(super) fn growth(&mut self, window: u32, acked: &Acked) -> u32 {
         let peak = self.peak;
         let epoch = self.epoch.get_or_insert_with(|| Epoch::begin(window, peak, acked));
@@ -62,6 +65,8 @@ impl Cubic {
     }
 
     /// A loss: what it leaves of the window, bytes.
+    //= docs/rfc/rfc9438.md#4.6-decrease
+    //= docs/rfc/rfc9438.md#4.7-convergence
     pub(super) fn reduce(&mut self, in_flight: u32) -> u32 {
         self.peak = if in_flight < self.peak { thousandths(in_flight, CONVERGED) } else { in_flight };
         self.epoch = None;
@@ -73,6 +78,7 @@ impl Cubic {
     }
 
     /// The last loss was none.
+    //= docs/rfc/rfc9438.md#4.9-spurious
     pub(super) fn undo(&mut self, peak: u32) {
         self.peak = peak;
         self.epoch = None;
@@ -88,6 +94,7 @@ impl Epoch {
         Epoch { began, last, k, origin: peak.max(window), friendly: window, fraction: 0 }
     }
 
+    //= docs/rfc/rfc9438.md#5.8-limited
     fn skip_pause(&mut self, now: Instant) {
         let pause = now.since(self.last);
         if pause > PAUSE {
@@ -97,6 +104,8 @@ impl Epoch {
     }
 
     /// W_est grows with every byte that is acknowledged.
+    //= docs/rfc/rfc9438.md#4.3-friendly
+    //= docs/rfc/rfc9438.md#4.3-alpha
     fn befriend(&mut self, window: u32, peak: u32, acked: &Acked) {
         let factor = if self.friendly >= peak { FRIENDLY_BEYOND } else { FRIENDLY };
         self.fraction += factor * u64::from(acked.bytes) * u64::from(acked.mss);
@@ -106,6 +115,7 @@ impl Epoch {
     }
 
     /// W_cubic(t), bytes.
+    //= docs/rfc/rfc9438.md#4.2-curve
     fn curve(&self, elapsed: Duration, mss: u32) -> u64 {
         let t = elapsed.as_millis() as i128 - i128::from(self.k);
         let offset = C * t * t * t * i128::from(mss) / 1_000_000_000_000;
@@ -147,6 +157,9 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9438.md#4.2-curve
+    //= docs/rfc/rfc9438.md#4.6-decrease
+    //= docs/rfc/rfc9438.md#5.1-constants
     #[test]
     fn the_curve_is_back_at_the_loss_after_k_and_flat_there() {
         let mut cubic = Cubic::default();
@@ -161,6 +174,7 @@ mod tests {
         assert!(at(18_170) > 1_299_000);
     }
 
+    //= docs/rfc/rfc9438.md#4.7-convergence
     #[test]
     fn a_window_that_did_not_reach_the_last_peak_gives_way() {
         let mut cubic = Cubic::default();
@@ -169,6 +183,7 @@ mod tests {
         assert_eq!(cubic.peak(), 765_000);
     }
 
+    //= docs/rfc/rfc9438.md#4.3-friendly
     #[test]
     fn where_renos_growth_is_faster_it_is_renos() {
         let mut cubic = Cubic::default();
@@ -184,6 +199,30 @@ mod tests {
         assert!((22_000..=36_000).contains(&window), "{window}");
     }
 
+    //= docs/rfc/rfc9438.md#4.3-alpha
+    #[test]
+    fn beyond_the_window_of_the_loss_it_grows_as_fast_as_reno() {
+        let mut cubic = Cubic::default();
+        cubic.reduce(20_000);
+        let mut window = 20_000;
+        for _ in 0..20 {
+            window += cubic.growth(window, &acked(0, MSS));
+        }
+        assert!((20_900..=21_000).contains(&window), "{window}");
+    }
+
+    //= docs/rfc/rfc9438.md#4.2-target
+    #[test]
+    fn a_window_of_acks_adds_no_more_than_half_of_it() {
+        let mut cubic = Cubic::default();
+        let window = cubic.reduce(100_000);
+        cubic.growth(window, &acked(0, MSS));
+        // The curve is far above by now.
+        let at = (1..=1000).map(|tick| cubic.growth(window, &acked(100 * tick, MSS))).last();
+        assert_eq!(at, Some(MSS / 2), "of each acknowledged octet a half");
+    }
+
+    //= docs/rfc/rfc9438.md#5.8-limited
     #[test]
     fn a_pause_does_not_let_the_window_jump() {
         let mut cubic = Cubic::default();

@@ -59,6 +59,8 @@ impl Default for HyStart {
 
 impl HyStart {
     /// By what the growth for `acked` is to be divided.
+    //= docs/rfc/rfc9406.md#4.2-css
+    //= docs/rfc/rfc9406.md#4.2-rounds
     pub(super) fn divisor(&mut self, acked: &Acked) -> u32 {
         if self.round_end.is_none_or(|end| acked.una.at_or_after(end)) {
             self.begin_round(acked.next);
@@ -85,6 +87,8 @@ impl HyStart {
         self.phase == Phase::Over
     }
 
+    //= docs/rfc/rfc9406.md#4.2-rounds
+    //= docs/rfc/rfc9406.md#4.2-end
     fn begin_round(&mut self, next: SeqNum) {
         self.round_end = Some(next);
         self.last_us = self.current_us;
@@ -98,6 +102,8 @@ impl HyStart {
         }
     }
 
+    //= docs/rfc/rfc9406.md#4.2-exit
+    //= docs/rfc/rfc9406.md#4.2-back
     fn judge(&mut self) {
         if self.samples < SAMPLES {
             return;
@@ -149,6 +155,10 @@ mod tests {
         assert!(!start.is_over());
     }
 
+    //= docs/rfc/rfc9406.md#4.2-rounds
+    //= docs/rfc/rfc9406.md#4.2-exit
+    //= docs/rfc/rfc9406.md#4.2-css
+    //= docs/rfc/rfc9406.md#4.2-end
     #[test]
     fn longer_round_trips_slow_it_down_and_end_it_after_five_rounds() {
         let mut start = HyStart::default();
@@ -162,6 +172,7 @@ mod tests {
         assert!(start.is_over());
     }
 
+    //= docs/rfc/rfc9406.md#4.2-back
     #[test]
     fn a_false_sign_is_taken_back() {
         let mut start = HyStart::default();

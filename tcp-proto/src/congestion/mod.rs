@@ -19,10 +19,13 @@ const MAX_WINDOW: u32 = 1 << 30;
 
 /// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
 /// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
+//= docs/rfc/rfc3465.md#2.3-limit
 const SLOW_START_LIMIT: u32 = 2;
+//= docs/rfc/rfc3465.md#2.3-after-timeout
 const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;
 
 /// Initial window: ten segments, at most 14,600 bytes unless two segments are more (RFC 6928 section 2).
+//= docs/rfc/rfc6928.md#2-initial
 pub(crate) fn initial_window(mss: u32) -> u32 {
     (10 * mss).min(14_600.max(2 * mss))
 }
@@ -75,13 +78,13 @@ pub(crate) struct Prior {
 }
 
 impl Congestion {
-    /// Before anything was sent. `threshold`: what the connection knows of its path from before an idle time.
-    pub(crate) fn new(algorithm: CongestionAlgorithm, mss: u32, threshold: Option<u32>) -> Self {
+    /// Before anything was sent, with an initial window of `window` bytes. `threshold`: what the connection knows of its
+    /// path from before an idle time.
+    pub(crate) fn new(algorithm: CongestionAlgorithm, window: u32, threshold: Option<u32>) -> Self {
         let avoidance = match algorithm {
             CongestionAlgorithm::Reno => Avoidance::Reno { acked: 0 },
             CongestionAlgorithm::Cubic => Avoidance::Cubic(Cubic::default()),
         };
-        let window = initial_window(mss);
         Congestion {
             window,
             threshold: threshold.unwrap_or(u32::MAX),
@@ -121,6 +124,12 @@ impl Congestion {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-19
+    //= docs/rfc/rfc5681.md#3.1-slow-start
+    //= docs/rfc/rfc3465.md#2.2-slow-start
+    //= docs/rfc/rfc9406.md#4.2-once
+    //= docs/rfc/rfc9406.md#4.2-limit
+    //= docs/rfc/rfc9438.md#4.10-slow-start
     fn slow_start(&mut self, acked: &Acked) {
         let limit = if self.after_timeout { SLOW_START_LIMIT_AFTER_TIMEOUT } else { SLOW_START_LIMIT };
         let mut growth = acked.bytes.min(limit * acked.mss);
@@ -134,6 +143,10 @@ impl Congestion {
         self.grow(growth);
     }
 
+    //= docs/rfc/rfc9293.md#MUST-19
+    //= docs/rfc/rfc9293.md#MAY-18
+    //= docs/rfc/rfc5681.md#3.1-avoidance
+    //= docs/rfc/rfc3465.md#2.1-avoidance
     fn avoid(&mut self, acked: &Acked) {
         let growth = match &mut self.avoidance {
             // A segment per window of acknowledged bytes.
@@ -153,11 +166,13 @@ impl Congestion {
     }
 
     /// Loss, or the network's word of congestion, with `in_flight` bytes under way.
+    //= docs/rfc/rfc9937.md#6.4-end
     pub(crate) fn on_loss(&mut self, in_flight: u32, mss: u32) {
         self.reduce(in_flight, mss);
         self.window = self.threshold;
     }
 
+    //= docs/rfc/rfc5681.md#3.1-ssthresh
     fn reduce(&mut self, in_flight: u32, mss: u32) {
         let reduced = match &mut self.avoidance {
             Avoidance::Reno { acked } => {
@@ -170,6 +185,9 @@ impl Congestion {
     }
 
     /// The retransmission timer expired with `in_flight` bytes under way; `first`: for these data.
+    //= docs/rfc/rfc5681.md#3.1-once
+    //= docs/rfc/rfc5681.md#3.1-loss-window
+    //= docs/rfc/rfc9438.md#4.8-timeout
     pub(crate) fn on_timeout(&mut self, in_flight: u32, mss: u32, first: bool) {
         if first {
             self.reduce(in_flight, mss);
@@ -180,6 +198,8 @@ impl Congestion {
 
     /// NewReno's recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
     /// section 3.2, step 3).
+    //= docs/rfc/rfc5681.md#3.2-deflate
+    //= docs/rfc/rfc6582.md#3.2-full
     pub(crate) fn on_recovered(&mut self, in_flight: u32, mss: u32) {
         self.after_timeout = false;
         self.window = self.window.min(in_flight.max(mss) + mss);
@@ -198,6 +218,8 @@ impl Congestion {
 
     /// The loss was none: the window comes back, but not as one burst; the rest of it in slow start (RFC 4015
     /// section 3.2).
+    //= docs/rfc/rfc4015.md#3.2-restore
+    //= docs/rfc/rfc4015.md#3.2-no-burst
     pub(crate) fn undo(&mut self, prior: Prior, in_flight: u32, mss: u32) {
         self.threshold = prior.threshold.max(prior.window);
         self.window = prior.window.min(in_flight.saturating_add(initial_window(mss))).max(self.window);

@@ -10,7 +10,7 @@ fn acked(bytes: u32, in_flight: u32) -> Acked {
 }
 
 fn reno() -> Congestion {
-    Congestion::new(CongestionAlgorithm::Reno, MSS, None)
+    Congestion::new(CongestionAlgorithm::Reno, initial_window(MSS), None)
 }
 
 #[test]
@@ -29,6 +29,9 @@ fn slow_start_doubles_per_round_trip_and_avoidance_adds_a_segment() {
     assert_eq!(reno.window(), 11_000);
 }
 
+//= docs/rfc/rfc3465.md#2.3-limit
+//= docs/rfc/rfc3465.md#2.3-after-timeout
+//= docs/rfc/rfc9406.md#4.2-limit
 #[test]
 fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
     let mut reno = reno();
@@ -39,6 +42,8 @@ fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
     assert_eq!(reno.window(), 2 * MSS);
 }
 
+//= docs/rfc/rfc5681.md#3.1-once
+//= docs/rfc/rfc5681.md#3.1-loss-window
 #[test]
 fn a_timeout_starts_over_and_a_second_one_does_not_halve_again() {
     let mut reno = reno();
@@ -52,7 +57,7 @@ fn a_timeout_starts_over_and_a_second_one_does_not_halve_again() {
 fn an_unused_window_does_not_grow() {
     for algorithm in [CongestionAlgorithm::Reno, CongestionAlgorithm::Cubic] {
         for threshold in [None, Some(5_000)] {
-            let mut congestion = Congestion::new(algorithm, MSS, threshold);
+            let mut congestion = Congestion::new(algorithm, initial_window(MSS), threshold);
             for _ in 0..100 {
                 congestion.on_ack(&acked(100, 100));
             }
@@ -61,13 +66,65 @@ fn an_unused_window_does_not_grow() {
     }
 }
 
+//= docs/rfc/rfc9293.md#MAY-18
+//= docs/rfc/rfc9438.md#4.6-decrease
 #[test]
 fn cubic_keeps_seven_tenths() {
-    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, MSS, None);
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
     cubic.on_loss(10_000, MSS);
     assert_eq!((cubic.window(), cubic.threshold()), (7_000, Some(7_000)));
 }
 
+//= docs/rfc/rfc9438.md#4.8-timeout
+//= docs/rfc/rfc9438.md#4.6-decrease
+#[test]
+fn after_a_timeout_cubic_starts_over_towards_seven_tenths() {
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, initial_window(MSS), None);
+    cubic.on_timeout(10_000, MSS, true);
+    assert_eq!((cubic.window(), cubic.threshold()), (MSS, Some(7_000)));
+    cubic.on_timeout(2_000, MSS, true);
+    assert_eq!(cubic.threshold(), Some(2 * MSS));
+}
+
+//= docs/rfc/rfc9438.md#4.9-spurious
+#[test]
+fn for_cubic_a_loss_that_was_none_gives_back_the_peak_too() {
+    let mut cubic = Congestion::new(CongestionAlgorithm::Cubic, 50 * MSS, None);
+    cubic.on_loss(50 * MSS, MSS);
+    let prior = cubic.prior();
+    cubic.on_loss(30 * MSS, MSS);
+    assert_eq!(cubic.prior().peak, 25_500);
+    cubic.undo(prior, 30 * MSS, MSS);
+    assert_eq!((cubic.prior().peak, cubic.window(), cubic.threshold()), (50 * MSS, 35 * MSS, Some(35 * MSS)));
+}
+
+/// Ten rounds of slow start whose round trips get longer by an eighth each; whether it is over.
+fn queues_build(algorithm: CongestionAlgorithm, threshold: Option<u32>) -> Option<u32> {
+    let mut congestion = Congestion::new(algorithm, initial_window(MSS), threshold);
+    for round in 0..10 {
+        for ack in 0..10 {
+            congestion.on_ack(&Acked {
+                una: SeqNum(10_000 * round + 1000 * ack),
+                next: SeqNum(10_000 * (round + 1) + 1000 * ack),
+                rtt: Some(Duration::from_millis(50 + 20 * u64::from(round))),
+                ..acked(MSS, u32::MAX >> 1)
+            });
+        }
+    }
+    congestion.threshold()
+}
+
+//= docs/rfc/rfc9406.md#4.2-once
+//= docs/rfc/rfc9438.md#4.10-slow-start
+#[test]
+fn cubics_first_slow_start_ends_when_queues_build_and_no_other_does() {
+    assert!(queues_build(CongestionAlgorithm::Cubic, None).is_some());
+    assert_eq!(queues_build(CongestionAlgorithm::Reno, None), None);
+    assert_eq!(queues_build(CongestionAlgorithm::Cubic, Some(1 << 29)), Some(1 << 29), "not after a loss");
+}
+
+//= docs/rfc/rfc4015.md#3.2-restore
+//= docs/rfc/rfc4015.md#3.2-no-burst
 #[test]
 fn a_loss_that_was_none_gives_back_what_it_took_without_a_burst() {
     let mut reno = reno();
@@ -85,6 +142,7 @@ fn a_loss_that_was_none_gives_back_what_it_took_without_a_burst() {
     assert_eq!((reno.window(), reno.threshold()), (12 * MSS, Some(25 * MSS)));
 }
 
+//= docs/rfc/rfc6928.md#2-initial
 #[test]
 fn the_initial_window_is_that_of_rfc_6928() {
     assert_eq!(initial_window(1460), 14_600);

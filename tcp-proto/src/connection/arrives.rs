@@ -54,6 +54,7 @@ impl Connection {
     }
 
     /// A SYN came to the listener that made this connection (RFC 9293 section 3.10.7.2).
+    //= docs/rfc/rfc9293.md#3.10.7.2-3-SYN
     pub(crate) fn open_passively(&mut self, cx: &mut Context<'_>, syn: &Segment<'_>) {
         self.counters.segments_in += 1;
         self.advance(cx, Cause::PassiveOpen);
@@ -77,6 +78,8 @@ impl Connection {
         self.syn_sent_fourth_check_syn(cx, segment)
     }
 
+    //= docs/rfc/rfc9293.md#3.10.7.3-1-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.3-1-ACK-RST
     fn syn_sent_first_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.has_ack() || self.acks_our_syn(segment) {
             return NEXT;
@@ -89,6 +92,8 @@ impl Connection {
         DONE
     }
 
+    //= docs/rfc/rfc9293.md#3.10.7.3-2-RST
+    //= docs/rfc/rfc9293.md#3.10.7.3-2-RST-no-ACK
     fn syn_sent_second_check_rst(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.rst() {
             return NEXT;
@@ -101,6 +106,8 @@ impl Connection {
         DONE
     }
 
+    //= docs/rfc/rfc9293.md#3.10.7.3-5-other
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-SYN-SENT
     fn syn_sent_fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.syn() {
             cx.drop(DropReason::Meaningless);
@@ -118,6 +125,9 @@ impl Connection {
     }
 
     /// SYN and ACK of our SYN: established. Data or a FIN in the same segment count.
+    //= docs/rfc/rfc9293.md#3.10.7.3-4-SYN-ACK
+    //= docs/rfc/rfc9293.md#3.10.7.3-4-text
+    //= docs/rfc/rfc7323.md#2.2-unscaled
     fn syn_is_answered(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         self.our_syn_is_acked(cx, segment);
         // The window of a SYN is never scaled.
@@ -125,11 +135,14 @@ impl Connection {
         self.recv.owed.now = true;
         self.advance(cx, Cause::SynAck);
         let rest = Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment };
+        self.sixth_check_urg(cx, &rest);
         self.take_text(cx, &rest);
         self.take_fin(cx, &rest);
     }
 
     /// A SYN alone: the peer opens at the same time (RFC 9293 section 3.5, MUST-10).
+    //= docs/rfc/rfc9293.md#MUST-10
+    //= docs/rfc/rfc9293.md#3.10.7.3-4-SYN
     fn opens_cross(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         cx.count(Figure::SimultaneousOpen);
         self.send.set_window(segment.seq, segment.ack, segment.window.into());
@@ -154,6 +167,7 @@ impl Connection {
     pub(super) fn our_syn_is_acked(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
         self.timers.stop(Timer::Establish);
+        self.memory.starts_carefully = self.retries > 1;
         let timer_expired = core::mem::take(&mut self.retries) > 0;
         match self.send.round_trip(segment.ack, cx.now) {
             Some(rtt) => self.rtt.sample(rtt, &self.config),
@@ -163,7 +177,14 @@ impl Connection {
     }
 
     /// An ICMP error about a segment of ours arrived. A hard one ends an open that is under way (RFC 5461
-    /// section 4 tells why it ends nothing else); the number must be one that we sent (RFC 5927).
+    /// section 4 tells why it ends nothing else); others are kept for an application that asks. The number must be one
+    /// that we sent (RFC 5927).
+    //= docs/rfc/rfc9293.md#MUST-47
+    //= docs/rfc/rfc9293.md#MUST-56
+    //= docs/rfc/rfc9293.md#SHLD-25
+    //= docs/rfc/rfc9293.md#SHLD-26
+    //= docs/rfc/rfc5927.md#4.1-sequence
+    //= docs/rfc/rfc5927.md#5.2-hard-soft
     pub(crate) fn icmp_arrives(&mut self, cx: &mut Context<'_>, error: &IcmpError) {
         let ours = error.seq.at_or_after(self.send.una) && error.seq.before(self.send.next);
         match error.mtu {
@@ -171,6 +192,7 @@ impl Connection {
             None if ours && error.hard && self.state == State::SYN_SENT => {
                 self.end(cx, Cause::Abort, CloseReason::Refused);
             }
+            None if ours => self.soft_error = Some(error.says),
             _ => cx.drop(DropReason::IrrelevantIcmp),
         }
     }

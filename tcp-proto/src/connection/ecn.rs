@@ -29,6 +29,9 @@ impl Ecn {
 impl Connection {
     /// What the peer's SYN or SYN-ACK says about it. A SYN-ACK with both flags is one that reflects ours
     /// (section 6.1.1).
+    //= docs/rfc/rfc9293.md#SHLD-8
+    //= docs/rfc/rfc3168.md#6.1.1-agree
+    //= docs/rfc/rfc3168.md#6.1.1-reflected
     pub(super) fn agree_on_ecn(&mut self, syn: &Segment<'_>) {
         let (ece, cwr) = (syn.flags.has(Flags::ECE), syn.flags.has(Flags::CWR));
         let offered = if syn.has_ack() { ece && !cwr } else { ece && cwr && self.state == State::LISTEN };
@@ -36,6 +39,7 @@ impl Connection {
     }
 
     /// An acceptable segment: takes note of marks, of the peer's answer to them, and of its word of ours.
+    //= docs/rfc/rfc3168.md#6.1.3-echo
     pub(super) fn take_marks(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
         if !self.ecn.agreed {
             return;
@@ -53,6 +57,8 @@ impl Connection {
     }
 
     /// As for a loss, without one (section 6.1.2), once per window.
+    //= docs/rfc/rfc3168.md#6.1.2-react
+    //= docs/rfc/rfc3168.md#6.1.2-once
     fn slow_down(&mut self, cx: &Context<'_>) {
         let at = self.outstanding(cx);
         let Some(flow) = &mut self.flow else { return };

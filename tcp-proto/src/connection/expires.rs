@@ -11,6 +11,8 @@ use crate::timers::Timer;
 
 impl Connection {
     /// Serves every timer that is due.
+    //= docs/rfc/rfc9293.md#3.10.8-user
+    //= docs/rfc/rfc9293.md#3.10.8-TIME-WAIT
     pub(crate) fn timers_expire(&mut self, cx: &mut Context<'_>) {
         while let Some(timer) = self.timers.take_due(cx.now) {
             cx.count(self.figure_of(timer));
@@ -45,6 +47,7 @@ impl Connection {
     }
 
     /// Our SYN is unanswered: again, until its retries are used up (MUST-22).
+    //= docs/rfc/rfc9293.md#MUST-22
     fn establish_expires(&mut self, cx: &mut Context<'_>) {
         let retries = match self.origin {
             Origin::Active => self.config.syn_retries,
@@ -53,13 +56,29 @@ impl Connection {
         if u32::from(self.retries) >= retries {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
         }
-        self.retries += 1;
+        self.retry(cx);
         self.rtt.back_off();
         self.send.syn_due = true;
     }
 
+    /// Something is repeated once more; at R1 the application is told.
+    //= docs/rfc/rfc9293.md#MUST-20
+    //= docs/rfc/rfc9293.md#MUST-22
+    //= docs/rfc/rfc9293.md#SHLD-9
+    fn retry(&mut self, cx: &mut Context<'_>) {
+        self.retries = self.retries.saturating_add(1);
+        if u32::from(self.retries) == self.config.retries1 && self.is_held() {
+            cx.event(Event::Retransmitting(cx.id));
+        }
+    }
+
     /// RFC 6298 sections 5.4 to 5.6, and R1 and R2 of RFC 9293 section 3.8.3. A window that closed over what
     /// was sent is no loss (SHLD-17): it is probed instead.
+    //= docs/rfc/rfc9293.md#MUST-20
+    //= docs/rfc/rfc9293.md#SHLD-17
+    //= docs/rfc/rfc9293.md#3.10.8-retransmission
+    //= docs/rfc/rfc6298.md#5.4-resend
+    //= docs/rfc/rfc6298.md#5.6-rearm
     fn retransmit_expires(&mut self, cx: &mut Context<'_>) {
         let purpose = self.take_purpose();
         if self.send.window == 0 {
@@ -73,21 +92,21 @@ impl Connection {
         if u32::from(self.retries) >= self.retry_limit() {
             return self.end(cx, Cause::Expired, CloseReason::TimedOut);
         }
-        self.retries += 1;
-        if u32::from(self.retries) == self.config.retries1 && self.is_held() {
-            cx.event(Event::Retransmitting(cx.id));
-        }
+        self.retry(cx);
         self.flow_timed_out(cx);
         self.suspect_path(cx);
         self.rtt.back_off();
     }
 
     /// R2; less once nobody waits for the outcome.
+    //= docs/rfc/rfc9293.md#MUST-20
     fn retry_limit(&self) -> u32 {
         if self.is_orphan() { self.config.orphan_retries.min(self.config.retries2) } else { self.config.retries2 }
     }
 
     /// A probe of the peer's window. As long as it answers, probing never ends (MUST-37).
+    //= docs/rfc/rfc9293.md#MUST-36
+    //= docs/rfc/rfc9293.md#MUST-37
     fn persist_expires(&mut self, cx: &mut Context<'_>) {
         // Answers keep a connection open (MUST-37), but not one that nobody holds any more: only progress does.
         let spent = if self.is_orphan() { self.retries } else { self.probes };
@@ -105,6 +124,9 @@ impl Connection {
     }
 
     /// A probe of an idle peer; sent data are probe enough (MUST-26).
+    //= docs/rfc/rfc9293.md#MUST-26
+    //= docs/rfc/rfc9293.md#MUST-29
+    //= docs/rfc/rfc9293.md#MAY-5
     fn keepalive_expires(&mut self, cx: &mut Context<'_>) {
         if self.send.is_outstanding() || self.send.queued() > 0 {
             return self.arm(cx, Timer::Keepalive, self.config.keepalive_time);

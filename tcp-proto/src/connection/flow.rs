@@ -35,6 +35,8 @@ pub(super) struct Memory {
     /// Slow-start threshold, bytes.
     threshold: Option<NonZeroU32>,
     path: Path,
+    /// Whether more than one of our SYNs was lost: the first flow starts with one segment.
+    pub(super) starts_carefully: bool,
 }
 
 impl Memory {
@@ -46,7 +48,14 @@ impl Memory {
 impl Connection {
     /// The congestion window, bytes.
     pub(super) fn congestion_window(&self, mss: u32) -> u32 {
-        self.flow.as_ref().map_or_else(|| initial_window(mss), |flow| flow.congestion.window())
+        self.flow.as_ref().map_or_else(|| self.initial_window(mss), |flow| flow.congestion.window())
+    }
+
+    /// The window that a flow begins with. One lost SYN may have been an accident or a full queue of half-open
+    /// connections (RFC 6928 section 2); more of them are congestion (RFC 5681 section 3.1).
+    //= docs/rfc/rfc6928.md#2-syn-loss
+    fn initial_window(&self, mss: u32) -> u32 {
+        if self.memory.starts_carefully { mss } else { initial_window(mss) }
     }
 
     /// What loss recovery counts as under way, bytes.
@@ -78,7 +87,7 @@ impl Connection {
         let more = self.send.next.before(self.send.data_end()) && self.send.window > self.send.next - self.send.una;
         match &self.flow {
             Some(flow) => flow.recovery.next(at, flow.congestion.window(), more),
-            None => Next { seq: at.next, most: u32::MAX, budget: initial_window(at.mss) },
+            None => Next { seq: at.next, most: u32::MAX, budget: self.initial_window(at.mss) },
         }
     }
 
@@ -86,9 +95,10 @@ impl Connection {
     pub(super) fn flow_sent(&mut self, cx: &Context<'_>, span: Span, next: SeqNum) {
         let (algorithm, memory) = (self.config.congestion, self.memory);
         let mss = self.segment_size(cx).into();
+        let window = self.initial_window(mss);
         let path = self.sack_agreed.then_some(memory.path);
         let flow = self.flow.get_or_insert_with(|| {
-            let congestion = Congestion::new(algorithm, mss, memory.threshold());
+            let congestion = Congestion::new(algorithm, window, memory.threshold());
             Box::new(Flow {
                 congestion,
                 recovery: Recovery::new(next, path),
@@ -222,6 +232,7 @@ impl Connection {
 
     /// A burst of an old window after an idle time could flood a path that has changed (RFC 5681 section 4.1): the
     /// flow ends once nothing was sent for longer than an RTO.
+    //= docs/rfc/rfc5681.md#4.1-idle
     pub(crate) fn rest(&mut self, cx: &Context<'_>) {
         let idle = time_since(self.send.last_sent, cx.now).is_none_or(|idle| idle > self.rto());
         if idle && self.send.queued() == 0 && !self.send.is_outstanding() {
@@ -233,8 +244,8 @@ impl Connection {
     fn end_flow(&mut self, cx: &Context<'_>) {
         if let Some(flow) = self.flow.take() {
             cx.count(Figure::IdleRestart);
-            self.memory =
-                Memory { threshold: flow.congestion.threshold().and_then(NonZeroU32::new), path: flow.recovery.path() };
+            let threshold = flow.congestion.threshold().and_then(NonZeroU32::new);
+            self.memory = Memory { threshold, path: flow.recovery.path(), starts_carefully: false };
         }
     }
 }

@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use tcp_common::layout::FLAG_TIMESTAMPS;
 use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
-use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId};
+use crate::api::{CloseReason, ConnectionInfo, Event, LinkAddress, ListenerId, SoftError};
 use crate::config::TcpConfig;
 use crate::drops::DropReason;
 use crate::figures::Figure;
@@ -46,6 +46,7 @@ const DEFAULT_MSS_V6: u16 = 1220;
 const MIN_MSS: u16 = 64;
 
 /// How a connection came to be (RFC 9293 MUST-11).
+//= docs/rfc/rfc9293.md#MUST-11
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The application connected.
@@ -129,6 +130,8 @@ pub(crate) struct Connection {
     probes: u8,
     probe_due: Option<Probe>,
     nodelay: bool,
+    /// The last soft error, until the application asks for it.
+    soft_error: Option<SoftError>,
     /// Whether the application closed in SYN_RCVD: the close follows once our SYN is acknowledged.
     close_waits: bool,
     counters: Counters,
@@ -169,6 +172,7 @@ impl Connection {
             probes: 0,
             probe_due: None,
             nodelay: config.nodelay,
+            soft_error: None,
             close_waits: false,
             counters: Counters::default(),
             last_challenge: clock(now).wrapping_sub(CONNECTION_ACK_INTERVAL_MS),
@@ -232,6 +236,7 @@ impl Connection {
     }
 
     /// Every other timer stops, and 2 x MSL begins (RFC 9293 section 3.10.7.4, eighth step).
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-2
     fn on_time_wait(&mut self, cx: &mut Context<'_>) {
         self.timers.stop_all();
         self.restart_time_wait(cx);
@@ -290,20 +295,34 @@ impl Connection {
         self.rtt.rto(&self.config)
     }
 
+    /// The parameters, for this connection alone: it has its own from the first change on.
+    fn config_mut(&mut self) -> &mut TcpConfig {
+        Arc::make_mut(&mut self.config)
+    }
+
     /// An acceptable segment arrived: the peer lives, and the idle time starts over (MUST-26).
+    //= docs/rfc/rfc9293.md#MUST-26
     fn restart_keepalive(&mut self, cx: &Context<'_>) {
         self.probes = 0;
+        self.arm_keepalive(cx);
+    }
+
+    fn arm_keepalive(&mut self, cx: &Context<'_>) {
         let idles = self.state.is_synchronized() && !matches!(self.state, State::TIME_WAIT | State::CLOSED);
         if self.config.keepalive && idles {
             self.arm(cx, Timer::Keepalive, self.config.keepalive_time);
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-13
     fn restart_time_wait(&mut self, cx: &Context<'_>) {
         self.arm(cx, Timer::TimeWait, 2 * self.config.msl);
     }
 
     /// Takes what the peer's SYN offers. What we did not offer ourselves is not used.
+    //= docs/rfc/rfc9293.md#MUST-15
+    //= docs/rfc/rfc2018.md#3-agreed
+    //= docs/rfc/rfc7323.md#2.2-both
     fn take_syn_options(&mut self, cx: &Context<'_>, options: &Options) {
         let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
         self.send.peer_mss = options.mss.unwrap_or(default).max(MIN_MSS);
@@ -317,6 +336,10 @@ impl Connection {
     }
 
     /// Largest payload of a segment: what the peer takes and the link carries, less our options (MUST-16).
+    //= docs/rfc/rfc9293.md#MUST-14
+    //= docs/rfc/rfc9293.md#MUST-16
+    //= docs/rfc/rfc6691.md#2-sent
+    //= docs/rfc/rfc1191.md#3-reduce
     fn segment_size(&self, cx: &Context<'_>) -> u16 {
         let link = self.path_mtu(cx.shared.config.mtu, cx.now) - self.headers();
         self.send.peer_mss.min(link) - self.option_length()
@@ -332,12 +355,18 @@ impl Connection {
     }
 
     /// MSS that we announce (MUST-14, MUST-67).
+    //= docs/rfc/rfc9293.md#MUST-14
+    //= docs/rfc/rfc9293.md#MUST-67
+    //= docs/rfc/rfc9293.md#SHLD-5
+    //= docs/rfc/rfc9293.md#MAY-3
+    //= docs/rfc/rfc6691.md#2-announced
     fn announced_mss(&self, cx: &Context<'_>) -> u16 {
         let link = cx.shared.config.mtu - self.headers();
         self.config.mss.unwrap_or(link).min(link)
     }
 
     /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.
+    //= docs/rfc/rfc5961.md#7-throttle
     fn may_challenge(&mut self, cx: &mut Context<'_>) -> bool {
         let too_soon = !self.answers_again(cx);
         (too_soon || cx.may_challenge()) && self.may_answer(cx)

@@ -6,7 +6,7 @@ use tcp_common::State;
 
 use super::{Connection, Probe};
 use crate::figures::Figure;
-use crate::recovery::Outstanding;
+use crate::recovery::{Next, Outstanding};
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
 use crate::time::{Duration, Instant};
@@ -44,6 +44,7 @@ impl Piece {
 }
 
 /// TSval: milliseconds of the clock that every connection and the XDP program share.
+//= docs/rfc/rfc7323.md#5.4-clock
 pub(super) fn clock(now: Instant) -> u32 {
     now.as_millis() as u32
 }
@@ -73,11 +74,16 @@ impl Connection {
         if self.send.syn_due { Some(Plan::Syn) } else { self.plan_ack().filter(|_| self.state == State::SYN_RCVD) }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-34
+    //= docs/rfc/rfc9293.md#SHLD-15
+    //= docs/rfc/rfc9293.md#SHLD-16
+    //= docs/rfc/rfc5681.md#3.1-window
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
         let size = u32::from(self.payload_size(cx));
         let at = self.outstanding(cx);
-        let next = self.next_to_send(at);
         let probe = self.probe_due == Some(Probe::Window);
+        // What a probe asks for is the head, even if the peer reports to have it.
+        let next = if probe { Next { seq: at.una, most: u32::MAX, budget: u32::MAX } } else { self.next_to_send(at) };
         let window = self.send.window.saturating_sub(next.seq - self.send.una);
         let room = if probe { self.send.window.max(1) } else { window.min(next.budget) };
         let piece = self.piece(next.seq, room.min(next.most), size, probe);
@@ -105,6 +111,13 @@ impl Connection {
 
     /// Nagle and silly window avoidance: a full segment goes; less goes when it is all there is and nothing is
     /// outstanding (or nobody wants to wait), or when it is half of the largest window the peer ever offered.
+    //= docs/rfc/rfc9293.md#MUST-17
+    //= docs/rfc/rfc9293.md#MUST-38
+    //= docs/rfc/rfc9293.md#MUST-60
+    //= docs/rfc/rfc9293.md#SHLD-7
+    //= docs/rfc/rfc9293.md#SHLD-27
+    //= docs/rfc/rfc9293.md#SHLD-28
+    //= docs/rfc/rfc9293.md#MAY-16
     fn stream_may_go(&self, piece: &Piece, size: u32, at: Outstanding) -> bool {
         let sent_before = piece.seq.before(self.send.next);
         let everything = piece.seq + piece.length == self.send.data_end();
@@ -122,12 +135,15 @@ impl Connection {
         (self.probe_due == Some(Probe::Idle)).then_some(Plan::IdleProbe)
     }
 
+    //= docs/rfc/rfc5681.md#4.2-one
     fn plan_ack(&self) -> Option<Plan> {
         (self.recv.owed.now || self.recv.owed.duplicates > 0).then_some(Plan::Ack)
     }
 
     /// Arms the persist timer when something waits, nothing is under way that an answer could come to, and
     /// the peer's window is why.
+    //= docs/rfc/rfc9293.md#MUST-35
+    //= docs/rfc/rfc9293.md#MUST-36
     pub(crate) fn persist_if_stuck(&mut self, cx: &Context<'_>) {
         let sends = self.state.is_synchronized() && self.state != State::TIME_WAIT;
         let waits = self.send.is_outstanding()
@@ -141,6 +157,8 @@ impl Connection {
     }
 
     /// Next probe after the current interval: doubled with each, up to its maximum (SHLD-29, SHLD-30).
+    //= docs/rfc/rfc9293.md#SHLD-29
+    //= docs/rfc/rfc9293.md#SHLD-30
     pub(super) fn arm_persist(&mut self, cx: &Context<'_>) {
         let first = self.config.persist_initial.unwrap_or_else(|| self.rto());
         let interval = first.saturating_mul(1 << self.retries.min(20)).min(self.config.persist_max);
@@ -176,6 +194,7 @@ impl Connection {
         Some(length)
     }
 
+    //= docs/rfc/rfc9293.md#SHLD-12
     fn outgoing(&mut self, cx: &Context<'_>, plan: Plan) -> Outgoing {
         let (seq, flags) = match plan {
             Plan::Syn => (self.send.iss, self.syn_flags()),
@@ -185,18 +204,26 @@ impl Connection {
         };
         let ect = matches!(plan, Plan::Stream(piece) if self.is_marked(&piece));
         let mss = self.receive_segment_size(cx).into();
-        let window = if plan == Plan::Syn { self.recv.advertise_unscaled() } else { self.recv.advertise(mss) };
+        let window = match (plan, self.state) {
+            (Plan::Syn, _) => self.recv.advertise_unscaled(),
+            (_, State::SYN_RCVD) => self.recv.repeat_window(),
+            _ => self.recv.advertise(mss),
+        };
         let options = if plan == Plan::Syn { self.syn_options(cx) } else { self.options(cx) };
         Outgoing { ect, seq, window, flags, options, ..self.bare_segment() }
     }
 
     /// PSH with the last byte there is (MUST-61).
+    //= docs/rfc/rfc9293.md#MUST-61
+    //= docs/rfc/rfc3168.md#6.1.2-cwr
     fn stream_flags(&self, piece: &Piece) -> Flags {
         let last = piece.length > 0 && piece.seq + piece.length == self.send.data_end();
         let cwr = Flags::CWR.when(self.ecn.reduction_due && self.is_marked(piece));
         Flags::ACK.with(Flags::PSH.when(last)).with(Flags::FIN.when(piece.fin)).with(self.ecn.echo()).with(cwr)
     }
 
+    //= docs/rfc/rfc3168.md#6.1.1-offer
+    //= docs/rfc/rfc3168.md#6.1.1.1-retry
     fn syn_flags(&self) -> Flags {
         let answers = self.state == State::SYN_RCVD;
         let ecn = match answers {
@@ -208,11 +235,20 @@ impl Connection {
     }
 
     /// Whether routers may mark a piece: new data only (RFC 3168 sections 6.1.4 to 6.1.6).
+    //= docs/rfc/rfc3168.md#6.1.1-syn-not-ect
+    //= docs/rfc/rfc3168.md#6.1.2-ect
+    //= docs/rfc/rfc3168.md#6.1.4-acks
+    //= docs/rfc/rfc3168.md#6.1.5-retransmissions
+    //= docs/rfc/rfc3168.md#6.1.6-probes
     fn is_marked(&self, piece: &Piece) -> bool {
         self.ecn.agreed && piece.length > 0 && !piece.probe && piece.seq == self.send.next
     }
 
     /// A segment of this connection without seq, flags, window and options.
+    //= docs/rfc/rfc9293.md#MUST-45
+    //= docs/rfc/rfc9293.md#MUST-48
+    //= docs/rfc/rfc9293.md#MUST-49
+    //= docs/rfc/rfc9293.md#SHLD-22
     fn bare_segment(&self) -> Outgoing {
         Outgoing {
             key: self.key,
@@ -233,6 +269,9 @@ impl Connection {
         Outgoing { flags: Flags::RST.with(Flags::ACK), options: self.options(cx), ..self.bare_segment() }
     }
 
+    //= docs/rfc/rfc2018.md#4-every-ack
+    //= docs/rfc/rfc7323.md#3.2-agreed
+    //= docs/rfc/rfc7323.md#3.2-rst
     fn options(&self, cx: &Context<'_>) -> Options {
         let timestamps = self.recv.timestamps().map(|echo| Timestamps { value: clock(cx.now), echo });
         let sacks = self.recv.sacks(self.sack_room());
@@ -240,6 +279,8 @@ impl Connection {
     }
 
     /// SACK blocks that fit beside our other options.
+    //= docs/rfc/rfc2018.md#3-format
+    //= docs/rfc/rfc2018.md#4-many
     fn sack_room(&self) -> usize {
         match (self.sack_agreed, self.recv.timestamps()) {
             (false, _) => 0,
@@ -255,6 +296,12 @@ impl Connection {
     }
 
     /// What our SYN offers; in answer to a SYN, only what that one offered too (RFC 7323 sections 1.3, 3.2).
+    //= docs/rfc/rfc9293.md#MUST-14
+    //= docs/rfc/rfc9293.md#MUST-65
+    //= docs/rfc/rfc9293.md#SHLD-5
+    //= docs/rfc/rfc9293.md#MAY-3
+    //= docs/rfc/rfc2018.md#2-permitted
+    //= docs/rfc/rfc7323.md#2.2-syn
     fn syn_options(&self, cx: &Context<'_>) -> Options {
         let answers = self.state == State::SYN_RCVD;
         let scale = self.config.window_scale && (!answers || self.recv.scaling);
@@ -289,6 +336,7 @@ impl Connection {
     }
 
     /// Any segment carries the ACK that was owed; of duplicate ACKs each is one (RFC 5681 section 4.2).
+    //= docs/rfc/rfc9293.md#3.10.7.4-7-piggyback
     fn ack_was_sent(&mut self, cx: &Context<'_>, plan: Plan) {
         self.count_reports(cx);
         self.recv.owed.now = false;
@@ -343,6 +391,7 @@ impl Connection {
     }
 
     /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1).
+    //= docs/rfc/rfc6298.md#5.1-start
     fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece) {
         if piece.probe {
             cx.count(Figure::WindowProbe);
@@ -355,6 +404,7 @@ impl Connection {
         self.arm_user_timeout(cx);
     }
 
+    //= docs/rfc/rfc5482.md#3.1-local
     pub(super) fn arm_user_timeout(&mut self, cx: &Context<'_>) {
         if !self.config.user_timeout.is_zero() && !self.lingers() {
             self.timers.arm_if_idle(Timer::UserTimeout, cx.now, self.config.user_timeout);

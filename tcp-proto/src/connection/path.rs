@@ -35,6 +35,8 @@ fn seconds(now: Instant) -> u32 {
 
 impl PathMtu {
     /// The MTU of the path over a link with `link`.
+    //= docs/rfc/rfc1191.md#6.3-age
+    //= docs/rfc/rfc8201.md#4-age
     pub(super) fn of(self, link: u16, now: Instant) -> u16 {
         let counts = self.limit != 0 && (self.until == 0 || seconds(now) < self.until);
         if counts { self.limit.min(link) } else { link }
@@ -48,6 +50,13 @@ impl Connection {
     }
 
     /// A router says that a packet of ours was too big, and what its next link carries (0: it does not say).
+    //= docs/rfc/rfc1191.md#3-reduce
+    //= docs/rfc/rfc1191.md#3-floor
+    //= docs/rfc/rfc1191.md#5-old-style
+    //= docs/rfc/rfc5927.md#7.2-contradicted
+    //= docs/rfc/rfc5927.md#7.2-floor
+    //= docs/rfc/rfc8201.md#4-reduce
+    //= docs/rfc/rfc8201.md#4-floor
     pub(super) fn packet_was_too_big(&mut self, cx: &mut Context<'_>, mtu: u16) {
         let now = self.path_mtu(cx.shared.config.mtu, cx.now);
         let least = if self.key.is_ipv4() { LEAST_V4 } else { LEAST_V6 };
@@ -67,6 +76,8 @@ impl Connection {
 
     /// The retransmission timer expired: a claim that larger packets disproved may be true by now, and after R1
     /// retransmissions the path may swallow full-sized ones.
+    //= docs/rfc/rfc4821.md#7.7-full-stop
+    //= docs/rfc/rfc5927.md#7.2-contradicted
     pub(super) fn suspect_path(&mut self, cx: &Context<'_>) {
         let now = self.path_mtu(cx.shared.config.mtu, cx.now);
         if self.path.claimed != 0 {
@@ -86,6 +97,7 @@ impl Connection {
     }
 
     /// From now on packets are smaller, and those under way are sent again as smaller ones.
+    //= docs/rfc/rfc1191.md#6.4-resend
     fn lower_path_mtu(&mut self, cx: &Context<'_>, mtu: u16, until: u32) {
         self.path = PathMtu { limit: mtu, claimed: 0, until };
         self.resend_larger_than(self.segment_size(cx).into());

@@ -62,6 +62,8 @@ pub(super) struct Receiver {
     /// Bytes that arrived since we last acknowledged.
     pub(super) unacknowledged: u32,
     pub(super) owed: Owed,
+    /// RCV.UP: the octet after the peer's urgent data; no later than the first unread octet when there are none.
+    urgent: SeqNum,
     /// What arrived twice last and the peer was not told of yet (RFC 2883); empty: nothing.
     twice: Span,
     /// Bytes that arrived and nobody read; none: no buffer.
@@ -83,6 +85,7 @@ impl Receiver {
             last_ack: SeqNum(0),
             unacknowledged: 0,
             owed: Owed::default(),
+            urgent: SeqNum(0),
             twice: Span::default(),
             buffer: None,
         }
@@ -95,6 +98,7 @@ impl Receiver {
         self.next = irs + 1;
         self.edge = self.next + offered;
         self.last_ack = self.next;
+        self.urgent = self.next;
         self.round_end = self.next + self.capacity;
     }
 
@@ -130,6 +134,7 @@ impl Receiver {
     }
 
     /// Whether a timestamp comes from the past (PAWS, RFC 7323 section 5.3).
+    //= docs/rfc/rfc7323.md#5.5-outdated
     pub(super) fn is_old(&self, timestamp: u32, now: Instant) -> bool {
         self.recent.is_some_and(|recent| {
             (timestamp.wrapping_sub(recent.value) as i32) < 0
@@ -138,6 +143,7 @@ impl Receiver {
     }
 
     /// Takes the timestamp of a segment that covers Last.ACK.sent (RFC 7323 section 4.3).
+    //= docs/rfc/rfc7323.md#4.3-echo
     pub(super) fn note_timestamp(&mut self, timestamp: u32, seq: SeqNum, now: Instant) {
         if seq.at_or_before(self.last_ack) && self.recent.is_some() && !self.is_old(timestamp, now) {
             self.recent = Some(Recent { value: timestamp, at: seconds(now) });
@@ -145,6 +151,7 @@ impl Receiver {
     }
 
     /// RCV.WND.
+    //= docs/rfc/rfc9293.md#MAY-8
     pub(super) fn window(&self) -> u32 {
         self.edge - self.next
     }
@@ -176,6 +183,8 @@ impl Receiver {
     }
 
     /// The first `most` of them (RFC 2018 section 4; what arrived twice goes first, RFC 2883 section 4).
+    //= docs/rfc/rfc2883.md#4-first
+    //= docs/rfc/rfc2883.md#4-larger
     pub(super) fn sacks(&self, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         let runs = self.buffer.iter().flat_map(|buffer| {
@@ -189,6 +198,7 @@ impl Receiver {
     }
 
     /// Bytes arrived: notes them if they are here already, all of them (RFC 2883).
+    //= docs/rfc/rfc2883.md#4.1-full
     pub(super) fn note_twice(&mut self, span: Span) {
         let old = span.end.at_or_before(self.next);
         if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
@@ -202,11 +212,13 @@ impl Receiver {
     }
 
     /// The peer was told of what arrived twice.
+    //= docs/rfc/rfc2883.md#4-once
     pub(super) fn reported(&mut self) {
         self.twice = Span::default();
     }
 
     /// Stores bytes that start at `seq`, at or after RCV.NXT and inside the window; how far RCV.NXT moved.
+    //= docs/rfc/rfc9293.md#SHLD-31
     pub(super) fn insert(&mut self, pool: &mut Pool, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if (seq + bytes.len() as u32).after(self.limit()) {
             return Err(NoRoom::Buffer);
@@ -228,7 +240,30 @@ impl Receiver {
         if buffer.is_empty() {
             self.buffer = None;
         }
+        // What was read is not urgent any more. Numbers come again: without this, 2 GiB later it would seem to be.
+        self.urgent = self.urgent.latest(self.first_unread());
         length
+    }
+
+    /// The peer says that its urgent data end before `end`; whether that is news.
+    //= docs/rfc/rfc9293.md#MUST-31
+    //= docs/rfc/rfc9293.md#MUST-32
+    pub(super) fn note_urgent(&mut self, end: SeqNum) -> bool {
+        let advances = end.after(self.urgent.latest(self.first_unread()));
+        if advances {
+            self.urgent = end;
+        }
+        advances
+    }
+
+    /// Octets from the first unread one to the end of the urgent data; they may not all have arrived.
+    //= docs/rfc/rfc9293.md#MUST-33
+    pub(super) fn urgent_remaining(&self) -> u32 {
+        self.urgent.distance_from(self.first_unread()).max(0) as u32
+    }
+
+    fn first_unread(&self) -> SeqNum {
+        self.next - self.readable() as u32 - u32::from(self.finished())
     }
 
     pub(super) fn discard(&mut self, pool: &mut Pool) {
@@ -238,6 +273,8 @@ impl Receiver {
     }
 
     /// One more out-of-order segment wants its own ACK.
+    //= docs/rfc/rfc9293.md#MAY-13
+    //= docs/rfc/rfc5681.md#4.2-out-of-order
     pub(super) fn owe_duplicate(&mut self) {
         self.owed.duplicates = (self.owed.duplicates + 1).min(MAX_DUPLICATE_ACKS);
     }
@@ -273,6 +310,7 @@ impl Receiver {
 
     /// Whether reading freed enough to tell the peer without being asked: the window was less than half the
     /// buffer, and grows by two segments or half the buffer.
+    //= docs/rfc/rfc9293.md#MUST-39
     pub(super) fn window_update_is_due(&self, mss: u32) -> bool {
         let grows = self.allowed_edge(mss).distance_from(self.edge);
         let half = self.capacity / 2;
@@ -283,6 +321,9 @@ impl Receiver {
     /// multiple of the scale is rounded up, because rounding down would move the edge left. Many small segments
     /// push the edge ahead of them that way; where it could not be honoured any more the field is rounded down,
     /// and the edge offered before still counts (RFC 7323 section 2.4).
+    //= docs/rfc/rfc9293.md#MUST-39
+    //= docs/rfc/rfc9293.md#SHLD-14
+    //= docs/rfc/rfc7323.md#2.4-shrink
     pub(super) fn advertise(&mut self, mss: u32) -> u16 {
         self.edge = self.allowed_edge(mss);
         let up = self.window().div_ceil(1 << self.scale).min(u16::MAX.into());
@@ -292,10 +333,17 @@ impl Receiver {
     }
 
     /// The window field of a SYN, which is never scaled.
+    //= docs/rfc/rfc7323.md#2.2-unscaled
     pub(super) fn advertise_unscaled(&mut self) -> u16 {
         let window = self.capacity.min(u16::MAX.into());
         self.edge = self.edge.latest(self.next + window);
         window as u16
+    }
+
+    /// The window field of a segment between our SYN and its acknowledgment: no more than the SYN offered, because that
+    /// may have to be sent again, and its field reaches no further.
+    pub(super) fn repeat_window(&self) -> u16 {
+        (self.window() >> self.scale).min(u16::MAX.into()) as u16
     }
 }
 
@@ -326,6 +374,8 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#SHLD-14
+    //= docs/rfc/rfc7323.md#2.4-shrink
     #[test]
     fn the_right_edge_never_moves_left_whatever_arrives_and_is_read() {
         let mut pool = Pool::new(1 << 24);
@@ -363,6 +413,21 @@ mod tests {
                 receiver.tune(1 << 20);
             }
             assert_eq!(receiver.capacity, grown, "keeps up: {keeps_up}");
+        }
+    }
+
+    #[test]
+    fn urgent_data_that_were_read_do_not_come_back_when_numbers_do() {
+        let mut pool = Pool::new(1 << 24);
+        let mut receiver = receiver(8000);
+        assert!(receiver.note_urgent(receiver.next + 5));
+        for _ in 0..8 {
+            receiver.insert(&mut pool, receiver.next, &[0; 10]).unwrap();
+            assert_eq!(receiver.read(&mut pool, &mut [0; 10]), 10);
+            assert_eq!(receiver.urgent_remaining(), 0);
+            // As if so many more had come and gone.
+            receiver.next += 1 << 30;
+            receiver.edge += 1 << 30;
         }
     }
 

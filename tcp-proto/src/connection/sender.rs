@@ -18,6 +18,8 @@ pub(super) enum WriterWaits {
 }
 
 /// SND variables (RFC 9293 section 3.3.1). Windows are scaled already: 32 bits throughout (REC-1).
+//= docs/rfc/rfc9293.md#MUST-1
+//= docs/rfc/rfc9293.md#REC-1
 pub(super) struct Sender {
     /// ISS.
     pub(super) iss: SeqNum,
@@ -145,6 +147,7 @@ impl Sender {
 
     /// Takes the window that a segment carries unless an older segment (SND.WL1, SND.WL2); whether it was
     /// taken.
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-window
     pub(super) fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32, advances: bool) -> bool {
         let newer =
             advances || seq.after(self.window_seq) || (seq == self.window_seq && ack.at_or_after(self.window_ack));
@@ -162,11 +165,13 @@ impl Sender {
     }
 
     /// Times the segment that ends before `end`, unless one is being timed.
+    //= docs/rfc/rfc6298.md#3-once
     pub(super) fn time(&mut self, end: SeqNum, now: Instant) {
         self.timed.get_or_insert((end, micros(now)));
     }
 
     /// Something was sent twice: its acknowledgment tells nothing about time (Karn).
+    //= docs/rfc/rfc6298.md#3-karn
     pub(super) fn stop_timing(&mut self) {
         self.timed = None;
     }

@@ -1,7 +1,6 @@
 //! "Segment arrives" in SYN-RECEIVED and the synchronized states: the steps of RFC 9293 section 3.10.7.4,
 //! one function each, called in order by [`Connection::arrives_synchronized`]. TIME-WAIT has a file of its
-//! own. There is no third step: security and compartment are not supported. The sixth (URG) has nothing to
-//! do: urgent data are delivered in line (RFC 6093).
+//! own. There is no third step: security and compartment are not supported.
 
 use tcp_common::{Cause, State};
 
@@ -31,6 +30,7 @@ impl Connection {
         if let Some(timestamps) = segment.options.timestamps {
             self.recv.note_timestamp(timestamps.value, segment.seq, cx.now);
         }
+        self.sixth_check_urg(cx, segment);
         let text = self.trim(segment);
         if !self.state.may_receive() && text.length() > 0 {
             cx.drop(DropReason::Meaningless);
@@ -57,6 +57,7 @@ impl Connection {
     /// PAWS (RFC 7323 section 5.3), before the first step. A RST is not subject to it. A segment without the
     /// timestamp that was agreed passes, although section 3.2 would have it dropped: some middleboxes strip it
     /// (docs/decisions/0001).
+    //= docs/rfc/rfc7323.md#5.3-paws
     pub(super) fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         let old = segment.options.timestamps.is_some_and(|timestamps| self.recv.is_old(timestamps.value, cx.now));
         if !old || segment.rst() {
@@ -69,6 +70,7 @@ impl Connection {
 
     /// First, check the sequence number: what is outside of the window is answered by an ACK. What straddles it
     /// is cut to it only when its text is taken, because a RST and a SYN count with the number they came with.
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
     pub(super) fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if self.sack_agreed {
             self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
@@ -111,6 +113,11 @@ impl Connection {
     /// although nothing more would (MUST-66); so does a bare ACK at the right edge of an open one, where a sender
     /// stands who filled it (docs/decisions/0010). A RST counts with the number it came with, whatever it carries (RFC
     /// 5961 section 3.2).
+    //= docs/rfc/rfc9293.md#MUST-66
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-acceptability
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-zero-window
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-outside
+    //= docs/rfc/rfc5961.md#3.2-outside
     fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         let (next, window) = (self.recv.next, self.recv.window());
         let in_window = |seq: SeqNum| seq.at_or_after(next) && seq.before(next + window);
@@ -127,6 +134,7 @@ impl Connection {
     /// The part of a segment that lies in the window. Text beyond the right edge goes, and the FIN with it;
     /// so does text before RCV.NXT. What the right edge cut off must be sent again, or probed our closed window: the
     /// peer is told at once.
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-trim
     fn trim<'s>(&mut self, segment: &Segment<'s>) -> Segment<'s> {
         let mut trimmed = *segment;
         if segment.seq.before(self.recv.next) {
@@ -147,6 +155,8 @@ impl Connection {
     /// An unacceptable segment draws an ACK unless it is a RST. Only text that the peer may just have repeated, because
     /// our ACK of it was lost, draws one every time. The rest is rate-limited: two confused peers must not answer each
     /// other's ACKs for ever, and a stranger's segments must not make us send duplicate ACKs.
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable-RST
     fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         let repeats = segment.length() > 0 && !segment.syn() && self.recv.has_recently_had(segment.seq);
         let unlimited = repeats && self.state != State::TIME_WAIT;
@@ -157,6 +167,16 @@ impl Connection {
     }
 
     /// Second, check the RST bit, as RFC 5961 section 3 hardens it: only the exact number resets.
+    //= docs/rfc/rfc9293.md#SHLD-2
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-exact
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-challenge
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-SYN-RECEIVED-passive
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-SYN-RECEIVED-active
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-ESTABLISHED
+    //= docs/rfc/rfc9293.md#3.10.7.4-2-CLOSING
+    //= docs/rfc/rfc5961.md#3.2-exact
+    //= docs/rfc/rfc5961.md#3.2-challenge
+    //= docs/rfc/rfc7323.md#5.2-rst
     fn second_check_rst(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.rst() {
             return NEXT;
@@ -176,6 +196,9 @@ impl Connection {
 
     /// Fourth, check the SYN bit: in a synchronized state it draws a challenge ACK (RFC 5961 section 4); a
     /// passively opened connection in SYN-RECEIVED is forgotten.
+    //= docs/rfc/rfc9293.md#3.10.7.4-4-SYN-RECEIVED
+    //= docs/rfc/rfc9293.md#3.10.7.4-4-synchronized
+    //= docs/rfc/rfc5961.md#4.2-syn
     pub(super) fn fourth_check_syn(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !segment.syn() {
             return NEXT;
@@ -199,6 +222,9 @@ impl Connection {
     }
 
     /// Fifth, check the ACK field.
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-old
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-FIN-WAIT-2
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-CLOSE-WAIT
     fn fifth_check_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         self.check_ack_bit(cx, segment)?;
         if self.state == State::SYN_RCVD {
@@ -218,6 +244,7 @@ impl Connection {
         if self.state == State::CLOSED { DONE } else { NEXT }
     }
 
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-no-ACK
     pub(super) fn check_ack_bit(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if segment.has_ack() {
             return NEXT;
@@ -226,6 +253,8 @@ impl Connection {
         DONE
     }
 
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-SYN-RECEIVED-bad
     fn ack_in_syn_rcvd(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if !self.acks_our_syn(segment) {
             self.refuse_ack(cx, segment);
@@ -239,6 +268,10 @@ impl Connection {
 
     /// RFC 5961 section 5: an ACK of what was never sent, or of what lies further back than any window the
     /// peer ever offered, is not the peer's (MAY-12).
+    //= docs/rfc/rfc9293.md#MAY-12
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-range
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-unsent
+    //= docs/rfc/rfc5961.md#5.2-ack
     pub(super) fn check_ack_range(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if self.is_ack_in_range(segment) {
             return NEXT;
@@ -256,6 +289,8 @@ impl Connection {
     }
 
     /// New data are acknowledged.
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-new
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-CLOSE-WAIT
     fn ack_advances(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         let before = self.send.una;
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
@@ -272,6 +307,9 @@ impl Connection {
 
     /// RTT from the timed segment; failing that, from the timestamp echoed, which tells a repeated segment's
     /// two sendings apart (RFC 7323 section 4.1). Without a sample the RTO stays backed off (Karn).
+    //= docs/rfc/rfc9293.md#MUST-18
+    //= docs/rfc/rfc6298.md#3-karn
+    //= docs/rfc/rfc7323.md#4.1-sample
     fn take_round_trip(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
         let timed = self.send.round_trip(segment.ack, cx.now);
         let echoed = segment.options.timestamps.filter(|t| self.is_recovering() && t.echo != 0);
@@ -281,6 +319,8 @@ impl Connection {
     }
 
     /// RFC 6298 sections 5.2 and 5.3: the timer stops when nothing is outstanding, else starts over.
+    //= docs/rfc/rfc6298.md#5.2-stop
+    //= docs/rfc/rfc6298.md#5.3-restart
     fn restart_retransmission(&mut self, cx: &Context<'_>) {
         if !self.lingers() {
             self.timers.stop(Timer::UserTimeout);
@@ -294,6 +334,7 @@ impl Connection {
     }
 
     /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
+    //= docs/rfc/rfc5681.md#2-duplicate
     fn bare_ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
         let duplicate = self.send.is_outstanding() && window == self.send.window && window > 0;
         self.flow_acked(cx, segment, 0, duplicate);
@@ -316,6 +357,9 @@ impl Connection {
     }
 
     /// Our FIN is acknowledged when nothing sent is unacknowledged after it was sent.
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-FIN-WAIT-1
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-CLOSING
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-LAST-ACK
     fn fin_may_be_acked(&mut self, cx: &mut Context<'_>) {
         if !self.send.fin_sent || self.send.is_outstanding() {
             return;
@@ -340,7 +384,22 @@ impl Connection {
         }
     }
 
+    /// Sixth, check the URG bit. Urgent data are delivered in line; the application is told where they end.
+    //= docs/rfc/rfc9293.md#MUST-30
+    //= docs/rfc/rfc9293.md#MUST-32
+    //= docs/rfc/rfc9293.md#MUST-66
+    //= docs/rfc/rfc9293.md#3.10.7.4-6-ESTABLISHED
+    //= docs/rfc/rfc9293.md#3.10.7.4-6-CLOSE-WAIT
+    pub(super) fn sixth_check_urg(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        let Some(end) = segment.urgent.filter(|_| self.state.may_receive()) else { return };
+        if self.recv.note_urgent(end) && self.is_held() {
+            cx.event(Event::Urgent(cx.id));
+        }
+    }
+
     /// Seventh, process the segment text.
+    //= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
+    //= docs/rfc/rfc9293.md#3.10.7.4-7-CLOSE-WAIT
     pub(super) fn take_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         if segment.payload.is_empty() || !self.state.may_receive() {
             return;
@@ -360,10 +419,17 @@ impl Connection {
     }
 
     /// Whether nobody will ever read what arrives: the application is gone (SHLD-3).
+    //= docs/rfc/rfc9293.md#SHLD-3
+    //= docs/rfc/rfc9293.md#MAY-1
     fn is_deaf(&self) -> bool {
         self.is_orphan() && matches!(self.state, State::FIN_WAIT_1 | State::FIN_WAIT_2)
     }
 
+    //= docs/rfc/rfc9293.md#SHLD-19
+    //= docs/rfc/rfc5681.md#4.2-delayed-ack
+    //= docs/rfc/rfc5681.md#4.2-fill
+    //= docs/rfc/rfc9293.md#MUST-58
+    //= docs/rfc/rfc9293.md#3.10.7.4-7-ESTABLISHED
     fn text_advances(&mut self, cx: &mut Context<'_>, advance: u32, filled_gap: bool) {
         self.counters.bytes_in += u64::from(advance);
         self.recv.unacknowledged = self.recv.unacknowledged.saturating_add(advance);
@@ -380,6 +446,9 @@ impl Connection {
     }
 
     /// Holds an ACK back for a segment to carry it (SHLD-18), 500 ms at most (MUST-40).
+    //= docs/rfc/rfc9293.md#MUST-40
+    //= docs/rfc/rfc9293.md#SHLD-18
+    //= docs/rfc/rfc5681.md#4.2-delayed-ack
     fn delay_ack(&mut self, cx: &Context<'_>) {
         if self.config.delayed_ack.is_zero() {
             self.recv.owed.now = true;
@@ -394,6 +463,11 @@ impl Connection {
     }
 
     /// Eighth, check the FIN bit. A FIN behind a gap is remembered until the gap is filled.
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-FIN
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-ESTABLISHED
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-1
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-2
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-CLOSE-WAIT
     pub(super) fn take_fin(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         if segment.fin() && self.state.may_receive() {
             self.recv.fin.get_or_insert(segment.end() - 1);

@@ -13,6 +13,9 @@ use crate::wire::Segment;
 impl Connection {
     /// A RST is ignored (RFC 1337); a repeated FIN is acknowledged and restarts 2 x MSL; whatever else is
     /// unacceptable draws an ACK, rate-limited; the rest is acceptable, and there is nothing left for it to do.
+    //= docs/rfc/rfc1337.md#3-F1
+    //= docs/rfc/rfc9293.md#3.10.7.4-5-TIME-WAIT
+    //= docs/rfc/rfc9293.md#3.10.7.4-8-TIME-WAIT
     pub(super) fn arrives_in_time_wait(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if segment.rst() {
             cx.drop(DropReason::Challenged);
@@ -43,6 +46,15 @@ impl Connection {
     /// Whether a SYN may start the next connection with this 4-tuple although this one is in TIME-WAIT: its
     /// timestamp, or without timestamps its sequence number, lies after everything of this connection; or it has
     /// timestamps that this one had not (RFC 6191 section 2).
+    //= docs/rfc/rfc9293.md#SHLD-4
+    //= docs/rfc/rfc9293.md#MAY-2
+    //= docs/rfc/rfc9293.md#3.10.7.4-1-TIME-WAIT
+    //= docs/rfc/rfc9293.md#3.10.7.4-4-TIME-WAIT
+    //= docs/rfc/rfc6191.md#2-newer
+    //= docs/rfc/rfc6191.md#2-same
+    //= docs/rfc/rfc6191.md#2-older
+    //= docs/rfc/rfc6191.md#2-without
+    //= docs/rfc/rfc6191.md#2-number
     pub(crate) fn may_be_succeeded_by(&self, syn: &Segment<'_>) -> bool {
         if self.state != State::TIME_WAIT || !self.config.time_wait_reuse {
             return false;

@@ -3,11 +3,12 @@
 use tcp_common::{Cause, State};
 
 use super::sender::WriterWaits;
-use super::{Connection, Holder};
-use crate::api::{CloseReason, Received};
+use super::{Connection, Holder, Probe};
+use crate::api::{CloseReason, Received, SoftError};
 use crate::figures::Figure;
 use crate::limits::INITIAL_BUFFER;
 use crate::shared::Context;
+use crate::time::Duration;
 use crate::timers::Timer;
 
 impl Connection {
@@ -103,6 +104,8 @@ impl Connection {
 
     /// CLOSE of both sides: the application is gone. Data that it left unread are lost, and the peer must
     /// not take them for delivered (SHLD-3, RFC 2525 section 2.17).
+    //= docs/rfc/rfc9293.md#SHLD-3
+    //= docs/rfc/rfc9293.md#MAY-1
     pub(crate) fn close(&mut self, cx: &mut Context<'_>) {
         self.holder = Holder::Nobody;
         let unread = self.recv.readable() > 0;
@@ -134,7 +137,53 @@ impl Connection {
         self.is_orphan() && self.config.linger.is_some()
     }
 
+    //= docs/rfc/rfc9293.md#MUST-17
     pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
         self.nodelay = nodelay;
+    }
+
+    //= docs/rfc/rfc9293.md#MUST-24
+    pub(crate) fn set_keepalive(&mut self, cx: &Context<'_>, keepalive: bool) {
+        if keepalive == self.config.keepalive {
+            return;
+        }
+        self.config_mut().keepalive = keepalive;
+        self.probe_due = self.probe_due.filter(|probe| *probe != Probe::Idle);
+        self.timers.stop(Timer::Keepalive);
+        if !self.is_persisting() {
+            self.probes = 0;
+        }
+        self.arm_keepalive(cx);
+    }
+
+    /// R2 as a number of retransmissions.
+    //= docs/rfc/rfc9293.md#MUST-21
+    pub(crate) fn set_retries2(&mut self, retries: u32) {
+        self.config_mut().retries2 = retries;
+    }
+
+    /// R2 as a time, counted from now on.
+    //= docs/rfc/rfc9293.md#MUST-21
+    //= docs/rfc/rfc5482.md#3.1-local
+    pub(crate) fn set_user_timeout(&mut self, cx: &Context<'_>, timeout: Duration) {
+        self.config_mut().user_timeout = timeout;
+        self.timers.stop(Timer::UserTimeout);
+        if self.send.is_outstanding() {
+            self.arm_user_timeout(cx);
+        }
+    }
+
+    //= docs/rfc/rfc9293.md#SHLD-21
+    pub(crate) fn set_dscp(&mut self, dscp: u8) {
+        self.config_mut().dscp = dscp;
+    }
+
+    /// Octets that the application has still to read until the end of the peer's urgent data.
+    pub(crate) fn urgent_remaining(&self) -> u32 {
+        self.recv.urgent_remaining()
+    }
+
+    pub(crate) fn take_soft_error(&mut self) -> Option<SoftError> {
+        self.soft_error.take()
     }
 }

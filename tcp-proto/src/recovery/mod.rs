@@ -206,6 +206,8 @@ impl Recovery {
     }
 
     /// What the retransmission timer is to wait for, and how long: no longer than `rto`.
+    //= docs/rfc/rfc8985.md#8-timer
+    //= docs/rfc/rfc8985.md#7.2-pto
     pub(crate) fn timer(
         &self,
         at: Outstanding,

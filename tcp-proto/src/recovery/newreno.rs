@@ -41,6 +41,9 @@ impl NewReno {
     }
 
     /// What to send next: the first unacknowledged segment at once when it is due.
+    //= docs/rfc/rfc3042.md#2-new-data
+    //= docs/rfc/rfc3042.md#2-budget
+    //= docs/rfc/rfc3042.md#2-cwnd
     pub(super) fn next(&self, at: Outstanding, window: u32) -> Next {
         if self.head_due {
             return Next { seq: at.una, most: u32::MAX, budget: u32::MAX };
@@ -85,6 +88,10 @@ impl NewReno {
     }
 
     /// A duplicate ACK arrived (RFC 5681 section 2).
+    //= docs/rfc/rfc5681.md#3.2-fast-retransmit
+    //= docs/rfc/rfc5681.md#3.2-inflate
+    //= docs/rfc/rfc6582.md#3.2-enter
+    //= docs/rfc/rfc6582.md#3.2-timeout
     fn on_duplicate(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         let at = news.at;
         // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
@@ -141,6 +148,7 @@ impl NewReno {
     }
 
     /// The next hole shows: the segment at SND.UNA is lost too (RFC 6582 section 3.2, step 3).
+    //= docs/rfc/rfc6582.md#3.2-partial
     fn on_partial_ack(&mut self, acked: u32, at: Outstanding) {
         self.head_due = true;
         self.inflation = self.inflation.saturating_sub_unsigned(acked);
@@ -190,7 +198,7 @@ mod tests {
     }
 
     fn reno() -> Congestion {
-        Congestion::new(CongestionAlgorithm::Reno, MSS, None)
+        Congestion::new(CongestionAlgorithm::Reno, 10 * MSS, None)
     }
 
     #[test]
@@ -232,6 +240,7 @@ mod tests {
         assert!(!recovery.is_active());
     }
 
+    //= docs/rfc/rfc6582.md#3.2-enter
     #[test]
     fn a_loss_is_found_however_much_was_sent_since_the_last_one() {
         let (mut recovery, mut reno) = (NewReno::new(SeqNum(0)), reno());

@@ -31,6 +31,7 @@ pub(super) struct Told {
 
 impl Prr {
     /// Recovery begins with `base` octets in flight.
+    //= docs/rfc/rfc9937.md#6.1-begin
     pub(super) fn begin(base: u32, threshold: u32) -> Prr {
         Prr { base: base.max(1), threshold, ..Prr::default() }
     }
@@ -39,6 +40,8 @@ impl Prr {
         self.allowance
     }
 
+    //= docs/rfc/rfc9937.md#6.2-first
+    //= docs/rfc/rfc9937.md#6.2-nothing
     pub(super) fn on_ack(&mut self, told: Told) {
         if told.delivered == 0 {
             return;
@@ -54,12 +57,14 @@ impl Prr {
     }
 
     /// More than the threshold is in flight: a share of what is delivered goes.
+    //= docs/rfc/rfc9937.md#6.2-proportional
     fn in_proportion(&self) -> u32 {
         let share = (self.delivered * u64::from(self.threshold)).div_ceil(self.base.into());
         clamp(share.saturating_sub(self.out))
     }
 
     /// Less is in flight: up to the threshold, a little faster than what is delivered if the path can bear it.
+    //= docs/rfc/rfc9937.md#6.2-below
     fn catching_up(&self, told: Told) -> u32 {
         let owed = clamp(self.delivered.saturating_sub(self.out));
         let limit = if told.is_safe { owed.max(told.delivered) + told.mss } else { owed };
@@ -71,6 +76,7 @@ impl Prr {
         self.allowance = self.allowance.max(octets);
     }
 
+    //= docs/rfc/rfc9937.md#6.3-sent
     pub(super) fn on_sent(&mut self, octets: u32) {
         self.out += u64::from(octets);
         self.allowance = self.allowance.saturating_sub(octets);
@@ -104,6 +110,9 @@ mod tests {
         (lost..base).map(ack).collect()
     }
 
+    //= docs/rfc/rfc9937.md#6.1-begin
+    //= docs/rfc/rfc9937.md#6.2-proportional
+    //= docs/rfc/rfc9937.md#6.3-sent
     #[test]
     fn a_single_loss_halves_the_rate_evenly() {
         let sent = sends(20, 1, 10);
@@ -111,12 +120,27 @@ mod tests {
         assert!(sent.windows(5).all(|five| (2..=3).contains(&five.iter().sum::<u32>())), "{sent:?}");
     }
 
+    //= docs/rfc/rfc9937.md#6.2-below
     #[test]
     fn after_many_losses_each_delivered_segment_lets_one_go() {
         let sent = sends(20, 14, 10);
         assert_eq!(sent, [1; 6]);
     }
 
+    //= docs/rfc/rfc9937.md#6.2-below
+    #[test]
+    fn below_the_threshold_a_safe_ack_lets_a_segment_more_go_and_none_goes_beyond() {
+        for (is_safe, pipe, allowed) in [(false, 5, 1), (true, 5, 2), (true, 9, 1), (true, 10, 0)] {
+            let mut prr = Prr::begin(20 * MSS, 10 * MSS);
+            prr.on_sent(MSS);
+            prr.on_ack(Told { delivered: MSS, pipe: 5 * MSS, is_safe: false, mss: MSS });
+            prr.on_ack(Told { delivered: MSS, pipe: pipe * MSS, is_safe, mss: MSS });
+            assert_eq!(prr.allowance(), allowed * MSS, "safe {is_safe}, {pipe} in flight");
+        }
+    }
+
+    //= docs/rfc/rfc9937.md#6.2-first
+    //= docs/rfc/rfc9937.md#6.2-nothing
     #[test]
     fn the_first_repetition_goes_at_once_and_an_ack_of_nothing_lets_nothing_go() {
         let mut prr = Prr::begin(100 * MSS, 10 * MSS);

@@ -58,6 +58,8 @@ fn later(at: Instant, end: SeqNum, than: Instant, than_end: SeqNum) -> bool {
 
 impl Rack {
     /// A segment is known to have arrived. `echo_at`: when our clock showed the timestamp that came back, at the latest.
+    //= docs/rfc/rfc8985.md#6.2-2-newest
+    //= docs/rfc/rfc8985.md#6.2-3-reordering
     pub(super) fn arrived(
         &mut self,
         path: &mut Path,
@@ -100,6 +102,7 @@ impl Rack {
     }
 
     /// The peer got something twice: what was repeated was only late. Once per round the window gets wider.
+    //= docs/rfc/rfc8985.md#6.2-4-dsack
     pub(super) fn got_twice(&mut self, path: &mut Path, una: SeqNum, next: SeqNum) {
         if self.widened_until.is_some_and(|until| una.before(until)) {
             return;
@@ -111,6 +114,7 @@ impl Rack {
 
     /// Takes for lost what was sent sufficiently earlier than the newest arrival. Octets of that, and how long until
     /// more will be.
+    //= docs/rfc/rfc8985.md#6.2-5-lost
     pub(super) fn detect(&self, board: &mut Scoreboard, window: Duration, now: Instant) -> (u32, Option<Duration>) {
         let Some(newest) = self.newest else { return (0, None) };
         let patience = newest.rtt + window;
@@ -132,6 +136,7 @@ impl Rack {
     }
 
     /// The timer expired: lost is the first segment, and what was sent long enough ago (section 6.3).
+    //= docs/rfc/rfc8985.md#6.3-rto
     pub(super) fn time_out(&self, board: &mut Scoreboard, window: Duration, now: Instant) {
         let patience = self.newest.map(|newest| newest.rtt + window);
         let mut first = true;
@@ -145,6 +150,8 @@ impl Rack {
 impl Path {
     /// The reordering window (section 6.2, step 4). Until the path was seen to reorder, there is none once a loss
     /// is likely.
+    //= docs/rfc/rfc8985.md#6.2-4-window
+    //= docs/rfc/rfc8985.md#6.2-dupthresh
     pub(super) fn window(&self, trips: RoundTrips, sacked_segments: u32, recovering: bool) -> Duration {
         if !self.reorders && (recovering || sacked_segments >= DUPLICATE_THRESHOLD) {
             return Duration::ZERO;
@@ -153,10 +160,40 @@ impl Path {
     }
 
     /// A recovery ended.
+    //= docs/rfc/rfc8985.md#6.2-4-dsack
     pub(super) fn recovered(&mut self) {
         self.wide_for = self.wide_for.saturating_sub(1);
         if self.wide_for == 0 {
             self.widened = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    //= docs/rfc/rfc8985.md#6.2-4-dsack
+    //= docs/rfc/rfc8985.md#6.2-4-window
+    #[test]
+    fn each_round_with_a_duplicate_widens_the_window_and_sixteen_recoveries_narrow_it_again() {
+        let (mut rack, mut path) = (Rack::default(), Path { reorders: true, ..Path::default() });
+        let window = |path: &Path, smoothed| path.window(RoundTrips { shortest: ms(100), smoothed }, 0, false);
+        assert_eq!(window(&path, ms(1000)), ms(25));
+        for (una, wide) in [(0, 50), (50, 50), (100, 75), (199, 75)] {
+            rack.got_twice(&mut path, SeqNum(una), SeqNum(una + 100));
+            assert_eq!(window(&path, ms(1000)), ms(wide), "at {una}");
+        }
+        assert_eq!(window(&path, ms(60)), ms(60), "no more than SRTT");
+        for _ in 1..WIDE_FOR {
+            path.recovered();
+            assert_eq!(window(&path, ms(1000)), ms(75));
+        }
+        path.recovered();
+        assert_eq!(window(&path, ms(1000)), ms(25));
     }
 }

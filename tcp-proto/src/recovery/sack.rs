@@ -125,6 +125,7 @@ impl Sack {
         }
     }
 
+    //= docs/rfc/rfc8985.md#7.3-probe
     fn next_probe(&self, at: Outstanding, more: bool) -> Next {
         match self.board.last().filter(|_| !more || self.board.is_full()) {
             Some(last) => {
@@ -136,6 +137,7 @@ impl Sack {
     }
 
     /// Octets were sent, `next` being SND.NXT before that.
+    //= docs/rfc/rfc3522.md#3.2-timestamp
     pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         let again = span.start.before(next);
         self.head_due = false;
@@ -234,6 +236,7 @@ impl Sack {
     }
 
     /// What the peer got twice, if the first block says so (RFC 2883 section 4).
+    //= docs/rfc/rfc2883.md#5-sender
     fn duplicate_report(&self, news: &News<'_>) -> Option<Span> {
         let first = *news.sacks.first()?;
         let inside = news.sacks.get(1).is_some_and(|second| second.holds(first));
@@ -245,6 +248,7 @@ impl Sack {
 
     /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2): data sent after it are
     /// acknowledged, and the peer did not report that it got the probe's twice.
+    //= docs/rfc/rfc8985.md#7.4-detect
     fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> bool {
         let Some(probe) = self.probe.filter(|probe| news.at.una.at_or_after(probe.end)) else { return false };
         let beyond = news.at.una.after(probe.end);
@@ -257,6 +261,8 @@ impl Sack {
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
     /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883). Whether it did.
+    //= docs/rfc/rfc3522.md#3.2-spurious
+    //= docs/rfc/rfc4015.md#3.2-no-resend
     fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) -> bool {
         let Some(undo) = &mut self.undo else { return false };
         let Some(stamp) = undo.stamp else { return false };
@@ -316,6 +322,9 @@ impl Sack {
     }
 
     /// The retransmission timer expired.
+    //= docs/rfc/rfc2018.md#5-timeout-first
+    //= docs/rfc/rfc2018.md#5-timeout-forget
+    //= docs/rfc/rfc8985.md#6.3-rto
     pub(super) fn on_timeout(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         let at = news.at;
         // A loss of the same data that was found before has had its effect already.
@@ -361,6 +370,8 @@ impl Sack {
     }
 
     /// How long after a sending or an ACK a probe is due; `None`: none is (RFC 8985 section 7.2).
+    //= docs/rfc/rfc8985.md#7.2-pto
+    //= docs/rfc/rfc8985.md#7.3-one
     pub(super) fn probe_timeout(&self, at: Outstanding, smoothed: Duration) -> Option<Duration> {
         let quiet = !self.is_active() && self.probe.is_none() && self.board.sacked() == 0 && !self.board.is_empty();
         let alone = if at.next - at.una <= at.mss { PEERS_DELAYED_ACK } else { Duration::ZERO };

@@ -72,6 +72,7 @@ impl Scoreboard {
     }
 
     /// Octets were sent: those before `next` (SND.NXT) again, the rest for the first time.
+    //= docs/rfc/rfc8985.md#6.1-sent
     pub(super) fn sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         if span.start.before(next) {
             self.sent_again(Span { start: span.start, end: span.end.earliest(next) }, now);
@@ -116,6 +117,8 @@ impl Scoreboard {
     }
 
     /// The peer has `span`; `each` sees the segments that it reports for the first time. Octets of them.
+    //= docs/rfc/rfc2018.md#5-scoreboard
+    //= docs/rfc/rfc2018.md#8-keep
     pub(super) fn sack(&mut self, span: Span, mut each: impl FnMut(&Sent)) -> u32 {
         let mut news = 0;
         for index in self.index_of(span.start)..self.segments.len() {

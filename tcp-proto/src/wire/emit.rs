@@ -34,6 +34,8 @@ impl Outgoing {
     }
 
     /// The traffic class byte: DSCP and ECN.
+    //= docs/rfc/rfc9293.md#SHLD-22
+    //= docs/rfc/rfc3168.md#5-dscp
     fn traffic_class(&self) -> u8 {
         self.dscp << 2 | if self.ect { ECT_0 } else { 0 }
     }
@@ -87,6 +89,7 @@ fn ethernet(out: &Outgoing, source: [u8; 6], frame: &mut [u8]) {
     }
 }
 
+//= docs/rfc/rfc1191.md#3-df
 fn ipv4(out: &Outgoing, ip: &mut [u8], tcp_length: usize) -> Checksum {
     let total = (20 + tcp_length) as u16;
     ip[0] = 0x45;
@@ -117,6 +120,10 @@ fn ipv6(out: &Outgoing, ip: &mut [u8], tcp_length: usize) -> Checksum {
     Checksum::pseudo_header(&out.key.local_addr, &out.key.remote_addr, tcp_length)
 }
 
+//= docs/rfc/rfc9293.md#MUST-2
+//= docs/rfc/rfc9293.md#SHLD-13
+//= docs/rfc/rfc9293.md#MUST-68
+//= docs/rfc/rfc9293.md#MUST-69
 fn tcp_header(out: &Outgoing, tcp: &mut [u8], pseudo: Checksum) {
     let options = out.options.length();
     tcp[0..2].copy_from_slice(&out.key.local_port.to_be_bytes());
@@ -168,6 +175,7 @@ mod tests {
         segment.payload.to_vec()
     }
 
+    //= docs/rfc/rfc9293.md#MUST-2
     #[test]
     fn what_is_sent_is_accepted_for_both_families_tagged_or_not_and_any_length() {
         for (local, remote) in [("10.0.0.1:80", "10.0.0.2:4000"), ("[fd00::1]:80", "[fd00::2]:4000")] {
@@ -180,6 +188,8 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc3168.md#5-dscp
+    //= docs/rfc/rfc9293.md#SHLD-22
     #[test]
     fn the_traffic_class_holds_dscp_and_ecn_and_a_mark_is_read() {
         for (local, remote) in [("10.0.0.1:80", "10.0.0.2:4000"), ("[fd00::1]:80", "[fd00::2]:4000")] {
@@ -201,6 +211,7 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-3
     #[test]
     fn a_flipped_bit_anywhere_past_the_ethernet_header_never_passes_as_the_same_segment() {
         let out = outgoing("10.0.0.1:80", "10.0.0.2:4000", None);
@@ -224,6 +235,7 @@ mod tests {
         assert!(receive(&frame[..end], true).is_ok());
     }
 
+    //= docs/rfc/rfc9293.md#MUST-63
     #[test]
     fn addresses_that_cannot_be_a_peers_are_refused() {
         let v4 = ["0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:1", "127.0.0.1:1", "10.0.0.2:1", "10.0.0.9:0"];

@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tcp_common::ConnectionKey;
 
 use super::{be16, be32};
+use crate::api::SoftError;
 use crate::seq::SeqNum;
 
 /// An ICMP error that quotes a segment of ours.
@@ -17,6 +18,8 @@ pub(crate) struct IcmpError {
     pub(crate) seq: SeqNum,
     /// Whether the error says that nobody will ever answer (protocol, port unreachable, prohibited).
     pub(crate) hard: bool,
+    /// What it says when it ends nothing.
+    pub(crate) says: SoftError,
     /// What the next link carries, bytes, if the error says that our packet was too big; 0: it does not say.
     pub(crate) mtu: Option<u16>,
 }
@@ -25,19 +28,31 @@ const ICMP_HEADER: usize = 8;
 
 /// Reads an ICMP message; `None` unless it is an error that quotes a TCP segment with its ports and
 /// sequence number.
+//= docs/rfc/rfc9293.md#MUST-55
+//= docs/rfc/rfc5927.md#6-quench
 pub(crate) fn parse(message: &[u8], is_v4: bool) -> Option<IcmpError> {
     let (kind, code) = (*message.first()?, *message.get(1)?);
     let quoted = message.get(ICMP_HEADER..)?;
     if is_v4 {
         let hard = matches!((kind, code), (3, 2 | 3));
-        let is_error = matches!(kind, 3 | 11 | 12);
+        let says = match kind {
+            3 => SoftError::Unreachable,
+            11 => SoftError::TimeExceeded,
+            12 => SoftError::BadParameter,
+            _ => return None,
+        };
         let mtu = be16(message, 6).filter(|_| (kind, code) == (3, 4));
-        is_error.then(|| quoted_v4(quoted)).flatten().map(|error| IcmpError { hard, mtu, ..error })
+        quoted_v4(quoted).map(|error| IcmpError { hard, says, mtu, ..error })
     } else {
         let hard = matches!((kind, code), (1, 1 | 4));
-        let is_error = matches!(kind, 1..=4);
+        let says = match kind {
+            1 | 2 => SoftError::Unreachable,
+            3 => SoftError::TimeExceeded,
+            4 => SoftError::BadParameter,
+            _ => return None,
+        };
         let mtu = be32(message, 4).filter(|_| kind == 2).map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
-        is_error.then(|| quoted_v6(quoted)).flatten().map(|error| IcmpError { hard, mtu, ..error })
+        quoted_v6(quoted).map(|error| IcmpError { hard, says, mtu, ..error })
     }
 }
 
@@ -57,5 +72,6 @@ fn quoted_v6(packet: &[u8]) -> Option<IcmpError> {
 fn error(source: IpAddr, destination: IpAddr, tcp: &[u8]) -> Option<IcmpError> {
     let local = SocketAddr::new(source, be16(tcp, 0)?);
     let remote = SocketAddr::new(destination, be16(tcp, 2)?);
-    Some(IcmpError { key: ConnectionKey::new(local, remote), seq: SeqNum(be32(tcp, 4)?), hard: false, mtu: None })
+    let (key, seq) = (ConnectionKey::new(local, remote), SeqNum(be32(tcp, 4)?));
+    Some(IcmpError { key, seq, hard: false, says: SoftError::Unreachable, mtu: None })
 }

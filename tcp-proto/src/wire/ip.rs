@@ -74,6 +74,7 @@ fn ethernet(frame: &[u8]) -> Option<(LinkAddress, u16, &[u8])> {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-50
 fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let header = bytes.first_chunk::<20>().ok_or(DropReason::BadHeader)?;
     let header_length = usize::from(header[0] & 0xf) * 4;
@@ -120,7 +121,11 @@ fn skip_extensions(mut next: u8, mut body: &[u8]) -> Result<(u8, &[u8]), DropRea
     for _ in 0..=MAX_EXTENSION_HEADERS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION => {
-                let head = body.first_chunk::<2>().ok_or(DropReason::BadHeader)?;
+                let head = body.first_chunk::<4>().ok_or(DropReason::BadHeader)?;
+                // With segments left, the packet has yet to go on to others (RFC 8200 section 4.4).
+                if next == ROUTING && head[3] != 0 {
+                    return Err(DropReason::Martian);
+                }
                 next = head[0];
                 body = body.get(usize::from(head[1]) * 8 + 8..).ok_or(DropReason::BadHeader)?;
             }
@@ -149,6 +154,7 @@ fn tcp<'a>(packet: &Packet<'a>, link: LinkAddress, accept_partial: bool) -> Resu
     Ok(Received::Segment { key, link, segment })
 }
 
+//= docs/rfc/rfc9293.md#MUST-3
 fn verify(packet: &Packet<'_>, accept_partial: bool) -> Result<(), DropReason> {
     let pseudo = match (packet.source, packet.destination) {
         (IpAddr::V4(s), IpAddr::V4(d)) => Checksum::pseudo_header(&s.octets(), &d.octets(), packet.body.len()),
@@ -163,6 +169,8 @@ fn verify(packet: &Packet<'_>, accept_partial: bool) -> Result<(), DropReason> {
 
 /// Whether a packet between these addresses can belong to a connection (MUST-57, MUST-63; equal addresses
 /// are the LAND attack).
+//= docs/rfc/rfc9293.md#MUST-57
+//= docs/rfc/rfc9293.md#MUST-63
 fn may_be_peer(source: IpAddr, destination: IpAddr) -> bool {
     source != destination && is_unicast(source) && is_unicast(destination)
 }
@@ -190,6 +198,8 @@ mod tests {
         }
         let chain = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[43, 1], &[0; 14], &[6, 0, 0, 0, 0, 0, 0, 0], b"tc"].concat();
         assert_eq!(skip_extensions(0, &chain).ok(), Some((6, &b"tc"[..])));
+        let routed_on = [&[6, 0, 0, 1, 0, 0, 0, 0][..], b"tc"].concat();
+        assert!(matches!(skip_extensions(43, &routed_on), Err(DropReason::Martian)), "segments left");
         let too_long = [[60, 0, 0, 0, 0, 0, 0, 0]; 6].concat();
         assert!(skip_extensions(60, &too_long).is_err());
     }

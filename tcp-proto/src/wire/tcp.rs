@@ -19,6 +19,7 @@ impl Flags {
     pub(crate) const RST: Flags = Flags(0x04);
     pub(crate) const PSH: Flags = Flags(0x08);
     pub(crate) const ACK: Flags = Flags(0x10);
+    pub(crate) const URG: Flags = Flags(0x20);
     pub(crate) const ECE: Flags = Flags(0x40);
     pub(crate) const CWR: Flags = Flags(0x80);
 
@@ -142,6 +143,11 @@ const TIMESTAMPS: u8 = 8;
 impl Options {
     /// Reads an option list. Unknown options are skipped by their length; a length that can't be
     /// ends the list (MUST-5, MUST-6, MUST-7): what came before it counts.
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-5
+    //= docs/rfc/rfc9293.md#MUST-6
+    //= docs/rfc/rfc9293.md#MUST-7
+    //= docs/rfc/rfc9293.md#MUST-64
     pub(crate) fn parse(mut list: &[u8]) -> Options {
         let mut options = Options::default();
         while let Some((&kind, rest)) = list.split_first() {
@@ -165,6 +171,7 @@ impl Options {
         list.get(2..length)
     }
 
+    //= docs/rfc/rfc7323.md#2.3-limit
     fn read(&mut self, kind: u8, body: &[u8]) {
         match (kind, body.len()) {
             (MSS, 2) => self.mss = be16(body, 0),
@@ -192,6 +199,7 @@ impl Options {
     }
 
     /// Writes the options, each padded with NOPs to whole words, into [`Options::length`] bytes.
+    //= docs/rfc/rfc2018.md#3-format
     pub(crate) fn write(&self, mut out: &mut [u8]) {
         let mut put = |bytes: &[u8]| {
             let (head, tail) = core::mem::take(&mut out).split_at_mut(bytes.len());
@@ -244,22 +252,28 @@ pub(crate) struct Segment<'a> {
     pub(crate) ce: bool,
     /// SEG.WND, as on the wire (not scaled).
     pub(crate) window: u16,
+    /// The octet after the urgent data; `None` without URG.
+    pub(crate) urgent: Option<SeqNum>,
     pub(crate) options: Options,
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
     /// Reads a segment from a TCP header and what follows it.
+    //= docs/rfc/rfc9293.md#MUST-62
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, DropReason> {
         let header = bytes.first_chunk::<HEADER>().ok_or(DropReason::BadHeader)?;
         let length = usize::from(header[12] >> 4) * 4;
         let list = bytes.get(HEADER..length).ok_or(DropReason::BadHeader)?;
+        let (seq, flags) = (SeqNum(be32(header, 4).unwrap_or_default()), Flags(header[13]));
+        let pointer = be16(header, 18).filter(|_| flags.has(Flags::URG));
         Ok(Segment {
-            seq: SeqNum(be32(header, 4).unwrap_or_default()),
+            seq,
             ack: SeqNum(be32(header, 8).unwrap_or_default()),
-            flags: Flags(header[13]),
+            flags,
             ce: false,
             window: be16(header, 14).unwrap_or_default(),
+            urgent: pointer.map(|pointer| seq + u32::from(pointer)),
             options: Options::parse(list),
             payload: &bytes[length..],
         })
@@ -293,6 +307,8 @@ impl<'a> Segment<'a> {
 mod tests {
     use super::*;
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-64
     #[test]
     fn options_are_read_on_any_alignment() {
         for pad in 0..4 {
@@ -306,6 +322,8 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-6
     #[test]
     fn unknown_options_are_skipped_by_their_length() {
         for kind in [9u8, 28, 69, 253, 254] {
@@ -320,6 +338,14 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-4
+    //= docs/rfc/rfc9293.md#MUST-69
+    #[test]
+    fn what_follows_the_end_of_the_list_is_ignored() {
+        assert_eq!(Options::parse(&[NOP, END, MSS, 4, 5, 0xb4, NOP, NOP]), Options::default());
+    }
+
+    //= docs/rfc/rfc9293.md#MUST-7
     #[test]
     fn an_impossible_length_ends_the_list_and_keeps_what_came_before() {
         for bad in [&[9u8, 0][..], &[9, 1], &[9, 9, 0], &[9], &[2, 3, 5], &[2, 5, 1, 2, 3]] {
@@ -333,6 +359,7 @@ mod tests {
         }
     }
 
+    //= docs/rfc/rfc9293.md#MUST-68
     #[test]
     fn what_is_written_is_read_back() {
         let timestamps = Some(Timestamps { value: 7, echo: 8 });

@@ -270,9 +270,9 @@ fn set_class(frame: &mut [u8], class: u8) {
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// The ICMP error "fragmentation needed" about a frame, from a router (RFC 792, RFC 1191).
-fn too_big_frame(about: &[u8], mtu: u16) -> Vec<u8> {
-    let mut icmp = vec![3, 4, 0, 0, 0, 0];
+/// An ICMP message about a frame, from a router (RFC 792); `mtu` means something in the one of RFC 1191.
+fn icmp_frame(about: &[u8], kind: u8, code: u8, mtu: u16) -> Vec<u8> {
+    let mut icmp = vec![kind, code, 0, 0, 0, 0];
     icmp.extend(mtu.to_be_bytes());
     icmp.extend(&about[14..14 + 28]);
     let sum = !ones_complement(&[&icmp]);
@@ -513,8 +513,13 @@ impl Trace {
     /// A router on the path says that the segment whose payload begins at `seq` was too big (RFC 1191): its next link
     /// carries `mtu` bytes.
     pub fn too_big(&mut self, seq: u32, mtu: u16) {
+        self.icmp(3, 4, seq, mtu);
+    }
+
+    /// A router on the path sends an ICMP message of a kind and code about the segment whose payload begins at `seq`.
+    pub fn icmp(&mut self, kind: u8, code: u8, seq: u32, mtu: u16) {
         let seg = Seg { seq: seq.wrapping_add(self.our_isn), ..Seg::parse(". 0:0 ack 0") };
-        let frame = too_big_frame(&frame(self.local, self.remote, &seg), mtu);
+        let frame = icmp_frame(&frame(self.local, self.remote, &seg), kind, code, mtu);
         self.stack.handle_frame(self.now, &frame);
         self.drain();
     }

@@ -5,6 +5,9 @@ use tcp_proto::TcpConfig;
 use crate::common::{Trace, ms};
 use crate::defaults;
 
+//= docs/rfc/rfc9293.md#MUST-40
+//= docs/rfc/rfc9293.md#SHLD-18
+//= docs/rfc/rfc5681.md#4.2-delayed-ack
 #[test]
 fn an_ack_waits_40_ms_for_a_segment_to_carry_it() {
     let mut t = Trace::established(defaults());
@@ -30,6 +33,7 @@ fn without_a_delay_it_leaves_at_once() {
     t.stack(". 1:1 ack 101");
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-7-piggyback
 #[test]
 fn data_sent_meanwhile_carry_the_ack_and_stop_the_timer() {
     let mut t = Trace::established(defaults());
@@ -51,6 +55,9 @@ fn so_does_a_fin() {
     assert_eq!(t.timers(), [("retransmit", 200)]);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-19
+//= docs/rfc/rfc5681.md#4.2-delayed-ack
+//= docs/rfc/rfc9293.md#MUST-58
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once() {
     let mut t = Trace::established(defaults());
@@ -75,6 +82,9 @@ fn further_small_segments_do_not_start_the_timer_over() {
     t.stack_at(40, ". 1:1 ack 201");
 }
 
+//= docs/rfc/rfc5681.md#4.2-out-of-order
+//= docs/rfc/rfc5681.md#4.2-fill
+//= docs/rfc/rfc9293.md#MAY-13
 #[test]
 fn what_shows_or_fills_a_gap_is_acknowledged_at_once() {
     let mut t = Trace::established(defaults());

@@ -1,6 +1,6 @@
 //! Connection establishment: our SYN or SYN-ACK is unanswered (RFC 6298, RFC 9293 section 3.8.3).
 
-use tcp_proto::{State, TcpConfig};
+use tcp_proto::{Event, State, TcpConfig};
 
 use crate::common::{Trace, ms};
 use crate::{PEER_SYN, SECOND, defaults, times_out_silently_at};
@@ -8,6 +8,8 @@ use crate::{PEER_SYN, SECOND, defaults, times_out_silently_at};
 const SYN: &str = "S 0:0 <mss 1460>";
 const SYN_ACK: &str = "SA 0:0 ack 1 <mss 1460>";
 
+//= docs/rfc/rfc9293.md#MUST-22
+//= docs/rfc/rfc9293.md#MUST-23
 #[test]
 fn an_unanswered_syn_is_repeated_seven_times_and_given_up_after_more_than_three_minutes() {
     let mut t = Trace::connect(defaults());
@@ -18,6 +20,20 @@ fn an_unanswered_syn_is_repeated_seven_times_and_given_up_after_more_than_three_
     }
     // At least 180 s (MUST-23). The last wait would be 128 s without max_rto.
     times_out_silently_at(&mut t, 247 * SECOND);
+}
+
+//= docs/rfc/rfc9293.md#MUST-22
+#[test]
+fn the_application_is_told_at_the_third_repeat_of_a_syn_as_of_data() {
+    let mut t = Trace::connect(defaults());
+    t.stack(SYN);
+    t.stack_at(SECOND, SYN);
+    t.stack_at(3 * SECOND, SYN);
+    assert!(t.events.is_empty());
+    t.stack_at(7 * SECOND, SYN);
+    assert_eq!(t.events.pop_front(), Some(Event::Retransmitting(t.id.unwrap())));
+    t.stack_at(15 * SECOND, SYN);
+    assert!(t.events.is_empty());
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn quick() -> TcpConfig {
     TcpConfig { keepalive: true, keepalive_time: second, keepalive_interval: second, keepalive_probes: 3, ..defaults() }
 }
 
+//= docs/rfc/rfc9293.md#MUST-25
 #[test]
 fn an_idle_connection_is_left_alone_unless_keepalive_is_switched_on() {
     let mut t = Trace::established(defaults());
@@ -23,6 +24,7 @@ fn an_idle_connection_is_left_alone_unless_keepalive_is_switched_on() {
     assert_eq!(t.state(), State::ESTABLISHED);
 }
 
+//= docs/rfc/rfc9293.md#MUST-28
 #[test]
 fn nine_unanswered_probes_75_seconds_apart_after_two_hours_end_the_connection() {
     let mut t = Trace::established(kept_alive());
@@ -34,6 +36,8 @@ fn nine_unanswered_probes_75_seconds_apart_after_two_hours_end_the_connection() 
     times_out_with_a_reset_at(&mut t, 2 * HOUR + 9 * 75 * SECOND, "RA 1:1 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-27
+//= docs/rfc/rfc9293.md#MAY-5
 #[test]
 fn time_interval_and_probes_are_what_the_configuration_says() {
     let mut t = Trace::established(quick());
@@ -54,6 +58,7 @@ fn an_active_open_is_kept_alive_too() {
     assert_eq!(t.timers(), [("keepalive", 2 * HOUR)]);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-12
 #[test]
 fn a_probe_repeats_the_last_number_without_data() {
     let mut t = Trace::established(quick());
@@ -64,6 +69,7 @@ fn a_probe_repeats_the_last_number_without_data() {
     t.stack_at(SECOND, ". 100:100 ack 51");
 }
 
+//= docs/rfc/rfc9293.md#MUST-29
 #[test]
 fn a_lost_probe_does_not_end_the_connection_and_an_answer_starts_the_count_over() {
     let mut t = Trace::established(quick());
@@ -79,6 +85,7 @@ fn a_lost_probe_does_not_end_the_connection_and_an_answer_starts_the_count_over(
     assert_eq!(t.state(), State::ESTABLISHED);
 }
 
+//= docs/rfc/rfc9293.md#MUST-26
 #[test]
 fn whatever_arrives_starts_the_idle_time_over() {
     let mut t = Trace::established(quick());
@@ -99,6 +106,7 @@ fn an_unacceptable_segment_does_not_start_the_idle_time_over() {
     t.stack_at(1_000, ". 0:0 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-26
 #[test]
 fn while_sent_data_are_unacknowledged_there_are_no_probes() {
     let mut t = Trace::established(TcpConfig { keepalive_interval: ms(100), ..quick() });
@@ -147,6 +155,25 @@ fn a_half_closed_connection_is_kept_alive_from_either_end() {
     t.stack(". 1:1 ack 2");
     assert_eq!(t.state(), State::CLOSE_WAIT);
     t.stack_at(SECOND, ". 0:0 ack 2");
+}
+
+//= docs/rfc/rfc9293.md#MUST-24
+#[test]
+fn an_application_can_switch_it_on_and_off_for_one_connection() {
+    let mut t = Trace::established(TcpConfig { keepalive: false, ..quick() });
+    t.quiet_until(5 * SECOND);
+    t.connection().set_keepalive(true);
+    assert_eq!(t.timers(), [("keepalive", SECOND)], "the idle time begins now");
+    t.stack_at(6 * SECOND, ". 0:0 ack 1");
+    t.stack_at(7 * SECOND, ". 0:0 ack 1");
+    t.connection().set_keepalive(false);
+    assert_eq!(t.timers(), []);
+    t.quiet_until(HOUR);
+    t.connection().set_keepalive(true);
+    for probe in 1..=3 {
+        t.stack_at(HOUR + probe * SECOND, ". 0:0 ack 1");
+    }
+    times_out_with_a_reset_at(&mut t, HOUR + 4 * SECOND, "RA 1:1 ack 1");
 }
 
 #[test]

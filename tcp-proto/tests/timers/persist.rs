@@ -20,6 +20,9 @@ fn probes_at(t: &mut Trace, instants: &[u64]) {
     }
 }
 
+//= docs/rfc/rfc9293.md#MUST-36
+//= docs/rfc/rfc9293.md#SHLD-29
+//= docs/rfc/rfc9293.md#SHLD-30
 #[test]
 fn the_window_is_probed_after_an_rto_and_then_at_doubling_intervals_of_at_most_a_minute() {
     let mut t = closed_window(defaults());
@@ -38,6 +41,7 @@ fn with_the_textbooks_first_interval_the_probes_are_1_5_and_3_and_6_seconds_apar
     probes_at(&mut t, &[1_500, 4_500, 10_500, 22_500, 46_500, 94_500, 154_500, 214_500]);
 }
 
+//= docs/rfc/rfc9293.md#MUST-37
 #[test]
 fn probing_never_ends_as_long_as_probes_are_answered() {
     let mut t = closed_window(defaults());
@@ -142,6 +146,7 @@ fn a_probe_that_delivers_the_last_byte_leaves_nothing_to_probe_for() {
     t.stack_at(HOUR + 200, "PA 2:3 ack 1");
 }
 
+//= docs/rfc/rfc9293.md#MUST-35
 #[test]
 fn a_window_that_closes_over_sent_data_is_probed_instead_of_retransmitted_into() {
     let mut t = Trace::established(defaults());
@@ -179,6 +184,7 @@ fn a_fin_waits_for_the_window_like_data() {
     assert_eq!((t.state(), t.timers()), (State::FIN_WAIT_2, vec![]));
 }
 
+//= docs/rfc/rfc9293.md#MUST-60
 #[test]
 fn a_window_too_small_to_bother_is_used_when_the_timer_expires() {
     let mut t = Trace::established(defaults());

@@ -12,6 +12,13 @@ fn established(config: TcpConfig) -> Trace {
     t
 }
 
+//= docs/rfc/rfc9293.md#MUST-19
+//= docs/rfc/rfc9293.md#MUST-20
+//= docs/rfc/rfc9293.md#SHLD-11
+//= docs/rfc/rfc9293.md#3.10.8-retransmission
+//= docs/rfc/rfc6298.md#5.4-resend
+//= docs/rfc/rfc6298.md#5.5-back-off
+//= docs/rfc/rfc6298.md#5.6-rearm
 #[test]
 fn unacknowledged_data_are_repeated_fifteen_times_at_doubling_intervals_and_given_up_after_924_seconds() {
     let mut t = established(defaults());
@@ -42,6 +49,8 @@ fn with_the_textbooks_bounds_the_intervals_double_from_1_to_64_seconds_and_twelv
     times_out_silently_at(&mut t, 511 * SECOND);
 }
 
+//= docs/rfc/rfc9293.md#SHLD-9
+//= docs/rfc/rfc9293.md#SHLD-10
 #[test]
 fn the_application_is_told_at_the_third_repeat_and_once() {
     let mut t = established(defaults());
@@ -67,6 +76,7 @@ fn retries1_and_retries2_are_what_the_configuration_says() {
     times_out_silently_at(&mut t, 1_400);
 }
 
+//= docs/rfc/rfc9293.md#3.10.7.4-5-ESTABLISHED-new
 #[test]
 fn progress_gives_the_next_segment_all_its_retries() {
     let mut t = established(TcpConfig { retries2: 2, timestamps: false, ..defaults() });
@@ -83,6 +93,8 @@ fn progress_gives_the_next_segment_all_its_retries() {
     times_out_silently_at(&mut t, 6_200);
 }
 
+//= docs/rfc/rfc6298.md#5.1-start
+//= docs/rfc/rfc6298.md#5.3-restart
 #[test]
 fn the_timer_starts_with_the_first_outstanding_segment_and_over_when_some_of_it_is_acknowledged() {
     let mut t = established(TcpConfig { nodelay: true, ..defaults() });
@@ -189,4 +201,25 @@ fn a_reset_stops_the_timer() {
     assert_eq!(t.events.back(), Some(&Event::Closed(t.id.unwrap(), CloseReason::Reset)));
     t.quiet_until(1_000);
     t.assert_empty();
+}
+
+//= docs/rfc/rfc9293.md#MUST-21
+#[test]
+fn an_application_can_set_r2_of_one_connection_lower_higher_or_to_never() {
+    let mut t = established(defaults());
+    t.connection().set_retries2(1);
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.stack_at(200, "PA 1:101 ack 1");
+    times_out_silently_at(&mut t, 600);
+
+    let mut t = established(TcpConfig { retries2: 1, max_rto: ms(200), ..defaults() });
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.connection().set_retries2(u32::MAX);
+    for repeat in 1..=1_000 {
+        t.stack_at(repeat * 200, "PA 1:101 ack 1");
+    }
+    t.peer(". 1:1 ack 101");
+    assert_eq!(t.acked_bytes(), 100);
 }

@@ -15,6 +15,9 @@ fn round_trip(t: &mut Trace, at: u32, rtt: u64) {
     t.peer(&format!(". 1:1 ack {}", at + 100));
 }
 
+//= docs/rfc/rfc9293.md#MUST-18
+//= docs/rfc/rfc6298.md#2.2-first
+//= docs/rfc/rfc6298.md#2.3-next
 #[test]
 fn the_rto_is_srtt_plus_four_times_the_variation() {
     let mut t = established_after(defaults(), 100);
@@ -67,6 +70,8 @@ fn min_rto_is_the_textbooks_estimators_lower_bound_and_max_rto_the_upper() {
     assert_eq!(rto(&mut t), 500);
 }
 
+//= docs/rfc/rfc9293.md#MUST-18
+//= docs/rfc/rfc6298.md#3-karn
 #[test]
 fn karn_a_repeated_segment_is_no_sample_and_the_rto_stays_backed_off_until_there_is_one() {
     let mut t = established_after(defaults(), 100);
@@ -87,6 +92,7 @@ fn karn_a_repeated_segment_is_no_sample_and_the_rto_stays_backed_off_until_there
     assert_eq!((srtt(&mut t), rto(&mut t)), (Some(100), 300));
 }
 
+//= docs/rfc/rfc6298.md#3-karn
 #[test]
 fn karn_a_segment_repeated_because_of_duplicate_acks_is_no_sample_either() {
     let mut t = established_after(TcpConfig { nodelay: true, ..defaults() }, 100);
@@ -113,6 +119,7 @@ fn a_probe_of_a_closed_window_is_no_sample() {
     assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 200));
 }
 
+//= docs/rfc/rfc6298.md#3-once
 #[test]
 fn without_a_loss_one_segment_of_a_flight_is_timed_also_with_timestamps() {
     let mut t = Trace::listen(TcpConfig { window_scale: false, nodelay: true, ..TcpConfig::default() });
@@ -160,6 +167,14 @@ fn with_timestamps_the_ack_of_a_repeated_segment_is_a_sample_of_the_sending_that
     assert_eq!((srtt(&mut t), rto(&mut t)), (Some(43), 393));
 }
 
+//= docs/rfc/rfc7323.md#4.1-sample
+#[test]
+fn an_echo_on_an_ack_of_nothing_new_is_no_sample() {
+    let mut t = repeated_with_timestamps();
+    t.peer(". 1:1 ack 1 <ts 501 1000200>");
+    assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 400));
+}
+
 #[test]
 fn an_echo_of_what_our_clock_did_not_show_yet_is_no_sample() {
     let mut t = repeated_with_timestamps();
@@ -167,6 +182,7 @@ fn an_echo_of_what_our_clock_did_not_show_yet_is_no_sample() {
     assert_eq!((srtt(&mut t), rto(&mut t)), (Some(0), 400));
 }
 
+//= docs/rfc/rfc6298.md#5.7-syn
 #[test]
 fn after_a_repeated_syn_the_rto_is_three_seconds_until_there_is_a_sample() {
     let mut t = Trace::connect(defaults());

@@ -17,6 +17,9 @@ fn time_wait(config: TcpConfig) -> Trace {
     t
 }
 
+//= docs/rfc/rfc9293.md#MUST-13
+//= docs/rfc/rfc9293.md#3.10.7.4-8-FIN-WAIT-2
+//= docs/rfc/rfc9293.md#3.10.8-TIME-WAIT
 #[test]
 fn it_lasts_twice_30_seconds_and_every_other_timer_is_stopped() {
     let all = TcpConfig { keepalive: true, user_timeout: ms(100_000), ..defaults() };

@@ -22,6 +22,8 @@ fn without_a_user_timeout_only_the_retries_limit_a_connection() {
     assert_eq!(t.timers(), [("retransmit", 200)]);
 }
 
+//= docs/rfc/rfc9293.md#3.10.8-user
+//= docs/rfc/rfc5482.md#3.1-local
 #[test]
 fn with_the_textbooks_five_minutes_it_ends_the_connection_before_the_retries_do() {
     let mut t = Trace::established(impatient(300));
@@ -34,6 +36,7 @@ fn with_the_textbooks_five_minutes_it_ends_the_connection_before_the_retries_do(
     times_out_with_a_reset_at(&mut t, 300 * SECOND, "RA 101:101 ack 1");
 }
 
+//= docs/rfc/rfc6298.md#5.2-stop
 #[test]
 fn it_is_armed_only_while_something_is_unacknowledged_and_progress_starts_it_over() {
     let mut t = Trace::established(TcpConfig { nodelay: true, ..impatient(1) });
@@ -132,4 +135,23 @@ fn an_application_that_waits_for_the_end_is_told_of_the_timeout() {
     t.stack_at(600, "FA 1:1 ack 1");
     t.stack_at(SECOND, "RA 2:2 ack 1");
     assert_eq!(t.events.back(), Some(&Event::Closed(t.id.unwrap(), CloseReason::TimedOut)));
+}
+
+//= docs/rfc/rfc9293.md#MUST-21
+//= docs/rfc/rfc5482.md#3.1-local
+#[test]
+fn an_application_can_set_it_for_one_connection_also_while_data_are_unacknowledged() {
+    let mut t = Trace::established(defaults());
+    t.connection().set_user_timeout(ms(10 * SECOND));
+    assert_eq!(t.timers(), [], "nothing is unacknowledged");
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    assert_eq!(t.timers(), [("retransmit", 200), ("user_timeout", 10 * SECOND)]);
+    t.quiet_until(100);
+    t.connection().set_user_timeout(ms(0));
+    assert_eq!(t.timers(), [("retransmit", 100)]);
+    t.connection().set_user_timeout(ms(SECOND));
+    t.stack_at(200, "PA 1:101 ack 1");
+    t.stack_at(600, "PA 1:101 ack 1");
+    times_out_with_a_reset_at(&mut t, 1_100, "RA 101:101 ack 1");
 }

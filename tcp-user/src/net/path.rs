@@ -158,6 +158,7 @@ fn route_request(interface: &Interface, destination: IpAddr) -> RouteMessage {
     request
 }
 
+//= docs/rfc/rfc9293.md#MUST-44
 fn route_of(found: &RouteMessage, interface: &Interface, destination: IpAddr) -> Result<Route, NetError> {
     let no_source = || NetError::NoSource { destination, interface: interface.name.clone() };
     let source = found.attributes.iter().find_map(|attribute| match attribute {

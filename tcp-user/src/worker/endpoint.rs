@@ -202,6 +202,8 @@ fn note(event: Event, waits: &mut HashMap<ConnectionId, Wait>, incoming: &mut Ve
         })),
         Event::Readable(id) => woken.extend(waits.get_mut(&id).and_then(|wait| wait.reader.take())),
         Event::Writable(id) => woken.extend(waits.get_mut(&id).and_then(|wait| wait.writer.take())),
+        // Streams deliver urgent data in line, and have no way to show the mark (docs/decisions/0006).
+        Event::Urgent(_) => {}
         Event::Retransmitting(id) => tracing::debug!(?id, "the peer has not acknowledged for a while (R1)"),
         Event::Closed(id, reason) => woken.extend(waits.get_mut(&id).into_iter().flat_map(|wait| {
             wait.closed = Some(reason);

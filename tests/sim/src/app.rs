@@ -96,7 +96,7 @@ impl Apps {
             }
             Event::Connected(id) | Event::Readable(id) | Event::Writable(id) => self.act(stack, now, queue, id),
             Event::Closed(id, reason) => self.closed(stack, now, queue, id, reason),
-            Event::Retransmitting(_) => {}
+            Event::Retransmitting(_) | Event::Urgent(_) => {}
         }
     }
 

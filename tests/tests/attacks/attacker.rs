@@ -1,42 +1,17 @@
 //! The attacker: frames at a steady rate from the client's end of the wire.
 
-use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::Lab;
-use tests::daemon::Daemon;
-use tests::segment::Mac;
-use tests::wait::End;
 use xtcp::afxdp::{XskOptions, XskSocket};
+
+use crate::victim::{Numbers, Target, Victim};
 
 /// Frames of an attack, and how many leave each millisecond.
 pub const SHOTS: u32 = 100_000;
 const PER_MILLISECOND: u32 = 10;
-/// How often the attacker that knows numbers looks for the newest.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Whom an attack is on.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// MAC addresses of both ends.
-    pub client_mac: Mac,
-    pub server_mac: Mac,
-    /// The victim's connection.
-    pub client: SocketAddr,
-    pub server: SocketAddr,
-}
-
-impl Target {
-    pub fn new(lab: &Lab, victim: &TcpStream) -> Target {
-        Target {
-            client_mac: lab.client.mac().expect("a MAC address"),
-            server_mac: lab.server.mac().expect("a MAC address"),
-            client: victim.local_addr().expect("an address"),
-            server: victim.peer_addr().expect("an address"),
-        }
-    }
-}
+/// Numbers at least so far from where a victim's are or get to during an attack can't be right by luck.
+const FAR: u32 = 1 << 26;
 
 /// What a frame is made of.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +21,25 @@ pub struct Shot {
     pub n: u32,
     /// Random bits, the same for the same number.
     pub random: u32,
-    /// The victim's RCV.NXT and SND.NXT, a fraction of a second old: for attackers that know more than they should.
-    pub rcv_nxt: u32,
-    pub snd_nxt: u32,
+    /// For attackers that know more than they should.
+    pub known: Numbers,
 }
 
 impl Shot {
     /// A number that sweeps over all there are in the course of the attack.
     pub fn swept(&self) -> u32 {
         (u64::from(self.n) * (1 << 32) / u64::from(SHOTS)) as u32 ^ (self.random & 0xffff)
+    }
+
+    /// A number in the receive window that the stream does not get to soon.
+    pub fn in_window(&self) -> u32 {
+        let Numbers { rcv_nxt, rcv_wnd, .. } = self.known;
+        rcv_nxt.wrapping_add(rcv_wnd / 2 + self.random % (rcv_wnd / 4))
+    }
+
+    /// An acknowledgment number that the attacker guesses, and guesses wrong: a test must not fail by luck.
+    pub fn wrong_ack(&self) -> u32 {
+        self.known.snd_nxt.wrapping_add(FAR + self.random % (u32::MAX - 2 * FAR))
     }
 }
 
@@ -75,30 +60,12 @@ impl<'lab> Attacker<'lab> {
         Attacker { lab, socket }
     }
 
-    /// Sends every frame of an attack on a conversation, at its pace.
-    pub fn attack(&mut self, target: &Target, daemon: &Daemon, frame: fn(&Shot) -> Vec<u8>) {
-        let (rcv_nxt, snd_nxt, end) = (AtomicU32::new(0), AtomicU32::new(0), End::default());
-        let look = || {
-            let remote = target.client.to_string();
-            let rows = daemon.connections(target.server.port());
-            let row = rows.iter().find(|row| row.remote == remote).expect("the victim's connection");
-            rcv_nxt.store(row.number("rcv_nxt") as u32, Ordering::Relaxed);
-            snd_nxt.store(row.number("snd_nxt") as u32, Ordering::Relaxed);
-        };
-        look();
-        std::thread::scope(|scope| {
-            let comes = end.comes();
-            scope.spawn(|| {
-                while !end.has_come() {
-                    look();
-                    std::thread::sleep(LOOK);
-                }
-            });
-            self.shoot(|n, random| {
-                let (rcv_nxt, snd_nxt) = (rcv_nxt.load(Ordering::Relaxed), snd_nxt.load(Ordering::Relaxed));
-                frame(&Shot { target: *target, n, random, rcv_nxt, snd_nxt })
-            });
-            drop(comes);
+    /// Sends every frame of an attack, on the one victim or the other, at its pace.
+    pub fn attack(&mut self, victims: &[&Victim], frame: impl Fn(&Shot) -> Vec<u8>) {
+        self.shoot(|n, random| {
+            // Not by the number of the frame: that is for the attack to choose from its variants by.
+            let victim = victims[(random >> 16) as usize % victims.len()];
+            frame(&Shot { target: victim.target, n, random, known: victim.numbers() })
         });
     }
 

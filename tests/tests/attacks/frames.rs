@@ -5,9 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{PacketBuilder, TcpHeader};
 use tests::segment::Mac;
 
-use crate::attacker::{Shot, Target};
+use crate::attacker::Shot;
+use crate::victim::Target;
 
 const HOPS: u8 = 64;
+/// Where IP begins in a frame, and TCP behind a header of IPv4 without options or of IPv6.
+pub const IP: usize = 14;
+pub const TCP: usize = IP + 20;
+pub const TCP_V6: usize = IP + 40;
 
 /// Flags of a forged segment.
 pub const FIN: u8 = 1;
@@ -64,4 +69,15 @@ impl Forged<'_> {
         written.expect("a small packet");
         frame
     }
+}
+
+/// Makes the checksum of an IPv4 header right again, if there is a whole header.
+pub fn fix_ip_checksum(frame: &mut [u8]) {
+    let Some(header) = frame.get_mut(IP..TCP) else { return };
+    header[10..12].fill(0);
+    let words = header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }

@@ -7,8 +7,9 @@ use tests::net::{SERVER_V4, WireOptions};
 use tests::peer;
 use tests::wait::until_it;
 
-use crate::attacker::{Attacker, SHOTS, Shot, Target};
+use crate::attacker::{Attacker, SHOTS};
 use crate::frames::{ACK, FIN, Forged, PSH, RST, SYN};
+use crate::victim::Target;
 use crate::{figure, frames_seen};
 
 /// Port of RFC 867: the server closes first.
@@ -42,9 +43,9 @@ fn a_connection_in_time_wait_stays_there_whatever_a_stranger_sends() {
             1 => rcv_nxt.wrapping_sub(random % 5000),
             _ => rcv_nxt.wrapping_sub(random >> 1),
         };
-        let shot = Shot { target, n, random, rcv_nxt, snd_nxt };
         let payload: &[u8] = if flags == ACK | PSH { b"late" } else { b"" };
-        Forged { flags, seq, ack: snd_nxt, payload, ..Forged::default() }.as_client(&shot)
+        let macs = (target.client_mac, target.server_mac);
+        Forged { flags, seq, ack: snd_nxt, payload, ..Forged::default() }.frame(macs, target.client, target.server)
     });
     until_it("every frame", || frames_seen(&daemon.stats()) - before, |frames| *frames >= u64::from(SHOTS));
     assert_eq!(in_time_wait(), 10);

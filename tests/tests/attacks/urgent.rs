@@ -9,23 +9,25 @@ use tests::net::SERVER_V4;
 
 use crate::attacker::Shot;
 use crate::frames::{ACK, Forged, PSH, URG};
-use crate::{Attack, ECHO, figure, serve};
+use crate::{Attack, ECHO, MOST, class, serve};
 
 #[test]
 fn forged_urgent_pointers_disturb_nothing() {
     let frame = |shot: &Shot| {
         let urgent = [0, 1, 5, 1000, 0x7fff, 0xffff][shot.n as usize % 6];
-        let seq = if shot.n.is_multiple_of(2) { shot.swept() } else { shot.rcv_nxt.wrapping_add(100_000) };
-        Forged { flags: ACK | PSH | URG, seq, ack: shot.random, urgent, payload: b"!", ..Forged::default() }
+        let seq = if shot.n.is_multiple_of(2) { shot.swept() } else { shot.in_window() };
+        Forged { flags: ACK | PSH | URG, seq, ack: shot.wrong_ack(), urgent, payload: b"!", ..Forged::default() }
             .as_client(shot)
     };
-    Attack::new(frame, |stats| figure(stats, "classes", "data")).run();
+    let aftermath = Attack::new(frame, |stats| class(stats, "data")).run();
+    aftermath.assert_dropped("out_of_window", MOST / 2);
+    aftermath.assert_dropped("bad_ack", MOST / 2);
 }
 
 #[test]
 fn a_clients_urgent_data_are_delivered_in_line() {
     let lab = Lab::new();
-    let _daemon = serve(&lab, SERVER_V4);
+    let _daemon = serve(&lab, SERVER_V4).start();
     let mut client = lab.connect((SERVER_V4, ECHO));
     let mut expected = Vec::new();
     for turn in 0..100_u8 {

@@ -15,7 +15,8 @@ const MANY: usize = 300;
 fn serve(lab: &Lab) -> Daemon {
     let quick = "tcp = { keepalive = true, keepalive_time = \"300ms\", keepalive_interval = \"100ms\", \
                  keepalive_probes = 3, retries2 = 4, retries1 = 2 }";
-    let mut daemon = lab.daemon().tcp("msl = \"50ms\"");
+    // Send buffers of their full size, whatever their readers do: much to give back.
+    let mut daemon = lab.daemon().tcp("msl = \"50ms\"\nautotune = false");
     for (port, service) in [(ECHO, "echo"), (CHARGEN, "chargen")] {
         daemon = daemon.listen_with((SERVERS[0], port).into(), &format!("service = \"{service}\"\n{quick}"));
     }
