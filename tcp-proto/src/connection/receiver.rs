@@ -197,10 +197,12 @@ impl Receiver {
         blocks
     }
 
-    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883).
+    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883). `had`: bytes of the stream so far;
+    /// what lies further back than that is a stranger's, and was never here.
     //= docs/rfc/rfc2883.md#4.1-full
-    pub(super) fn note_twice(&mut self, span: Span) {
-        let old = span.end.at_or_before(self.next);
+    pub(super) fn note_twice(&mut self, span: Span, had: u64) {
+        let old =
+            span.end.at_or_before(self.next) && u64::from(self.next - span.start) <= had + u64::from(self.finished());
         if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
             self.twice = span;
         }

@@ -73,7 +73,8 @@ impl Connection {
     //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
     pub(super) fn first_check_sequence(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         if self.sack_agreed {
-            self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
+            let span = Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 };
+            self.recv.note_twice(span, self.counters.bytes_in);
         }
         if self.is_acceptable(segment) {
             return NEXT;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tcp_proto::{ConnectionInfo, ConnectionKey, Instant, Stack, State};
+use tests::segment::Segment;
 
 use crate::app::Stage;
 use crate::host::Host;
@@ -16,6 +17,9 @@ const FLIGHT_SLACK: u32 = 3;
 
 /// Time by which the stack's wheel may be late.
 const TICK: Duration = Duration::from_millis(1);
+
+/// A listener repeats its SYN-ACK no sooner (docs/limits.md, "ACKs of nonsense"): an impatient opener asks in vain.
+const SYN_ACKS_APART: Duration = Duration::from_millis(500);
 
 /// A connection of a worker.
 type Name = (usize, usize, ConnectionKey);
@@ -114,7 +118,7 @@ impl Judge {
         for host in hosts {
             for (queue, worker) in host.workers.iter().enumerate() {
                 for row in rows(&worker.stack, now).iter().filter(|row| waits_for_answer(row)) {
-                    if self.reopens && row.state == State::SYN_SENT {
+                    if row.state == State::SYN_SENT && (self.reopens || row.rto < SYN_ACKS_APART) {
                         continue;
                     }
                     let by = now + row.rto + 2 * self.round_trip + queued;
@@ -124,6 +128,13 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// A full queue lost a segment, as queues do: nothing is demanded of its connection any more.
+    pub fn excuse(&mut self, segment: &Segment) {
+        let ports = [segment.source.port(), segment.destination.port()];
+        let concerned = |key: &ConnectionKey| ports.contains(&key.local_port) && ports.contains(&key.remote_port);
+        self.demands.retain(|demand| !concerned(&demand.name.2));
     }
 
     /// Whether anybody must get on.

@@ -234,7 +234,12 @@ impl World {
         let to = 1 - host;
         self.forge(host, at, &flying);
         let weather = self.weather(to);
-        if let Some(error) = self.links[to].send(at, flying, weather, &mut self.counts) {
+        let (segment, overflows) = (flying.segment.clone(), self.counts.of("overflow"));
+        let error = self.links[to].send(at, flying, weather, &mut self.counts);
+        if let Some((segment, _)) = segment.filter(|_| self.counts.of("overflow") > overflows) {
+            self.judge.excuse(&segment);
+        }
+        if let Some(error) = error {
             let error = Flying { bytes: error, segment: None, corrupted: false };
             let weather = self.weather(host);
             self.links[host].send(at, error, weather, &mut self.counts);
@@ -248,8 +253,10 @@ impl World {
         if opens || !self.chance.happens(self.plan.faults.forgery) {
             return;
         }
+        // A SYN in the window ends what is half open, as the RFC has it (section 3.10.7.4, fourth).
+        let near = seen.segment.as_ref().and_then(|(_, end)| *end).is_some_and(|end| self.observer.is_heard(end));
         for _ in 0..self.chance.between(1, 8) {
-            let bytes = frame::forge(&seen.bytes, &mut self.chance);
+            let bytes = frame::forge(&seen.bytes, near, &mut self.chance);
             self.observer.forged(at, host, &bytes);
             self.counts.count("forgery");
             self.links[1 - host].slip_in(at, Flying { bytes, segment: None, corrupted: true });
