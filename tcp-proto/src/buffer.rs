@@ -62,6 +62,10 @@ impl Pool {
         if self.has_room() { self.take() } else { None }
     }
 
+    fn has_blocks(&self, count: usize) -> bool {
+        self.in_use + count * BLOCK <= self.limit
+    }
+
     fn take(&mut self) -> Option<Block> {
         if self.in_use + BLOCK > self.limit {
             return None;
@@ -237,7 +241,8 @@ impl ReceiveBuffer {
     }
 
     /// Stores `bytes`, the first of which has number `seq`, not before `next` (RCV.NXT); how far RCV.NXT
-    /// moves. Fails, and stores nothing, when memory or runs are used up.
+    /// moves. Fails, and stores nothing, when memory or runs are used up. What is next goes before what waits behind a
+    /// gap: that is forgotten if there is no memory for both (RFC 2018 section 8), or else neither would ever be read.
     pub(crate) fn insert(&mut self, pool: &mut Pool, next: SeqNum, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if bytes.is_empty() {
             return Ok(0);
@@ -249,7 +254,12 @@ impl ReceiveBuffer {
         if seq != next && !pool.has_room() {
             return Err(NoRoom::Memory);
         }
-        let stored = self.store(pool, self.len + (seq - next) as usize, bytes);
+        let offset = self.len + (seq - next) as usize;
+        let mut stored = self.store(pool, offset, bytes);
+        if stored.is_err() && seq == next && self.has_gaps() {
+            self.forget_runs(pool);
+            stored = self.store(pool, offset, bytes);
+        }
         if stored.is_ok() && seq != next {
             self.note_latest(seq);
         }
@@ -265,6 +275,10 @@ impl ReceiveBuffer {
     /// Copies `bytes` to where they belong, `offset` bytes after the first unread one.
     fn store(&mut self, pool: &mut Pool, offset: usize, bytes: &[u8]) -> Result<(), NoRoom> {
         let position = self.head + offset;
+        let missing = |(block, ..): &(usize, _, _)| self.find(self.first + *block as u64).is_err();
+        if !pool.has_blocks(pieces(position, bytes.len()).filter(missing).count()) {
+            return Err(NoRoom::Memory);
+        }
         for (block, ..) in pieces(position, bytes.len()) {
             let number = self.first + block as u64;
             if let Err(at) = self.find(number) {
@@ -277,6 +291,16 @@ impl ReceiveBuffer {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what is out of order.
+    fn forget_runs(&mut self, pool: &mut Pool) {
+        self.runs.clear();
+        self.latest = Default::default();
+        let after = self.first + (self.head + self.len).div_ceil(BLOCK) as u64;
+        while let Some((_, block)) = self.blocks.pop_back_if(|(number, _)| *number >= after) {
+            pool.give(block);
+        }
     }
 
     /// Where a block is in the list, or where it would be.
@@ -416,6 +440,25 @@ mod tests {
         assert_eq!(buffer.insert(&mut pool, next, SeqNum(13), b"d"), Ok(0), "extending a run is no new gap");
         assert_eq!(buffer.insert(&mut pool, next, next, b"0123456789"), Ok(14));
         buffer.clear(&mut pool);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn without_memory_for_both_what_is_next_drives_out_what_is_out_of_order() {
+        let mut pool = Pool::new(4 * BLOCK);
+        let mut buffer = ReceiveBuffer::default();
+        let next = SeqNum(0);
+        for block in [2, 4] {
+            assert_eq!(buffer.insert(&mut pool, next, next + block * BLOCK as u32, b"x"), Ok(0));
+        }
+        let other = [pool.take(), pool.take()];
+        assert_eq!(other.iter().flatten().count(), 1);
+        assert_eq!(buffer.insert(&mut pool, next, next, &[7; BLOCK]), Ok(BLOCK as u32));
+        assert!(!buffer.has_gaps());
+        let mut read = [0; 2 * BLOCK];
+        assert_eq!(buffer.read(&mut pool, &mut read), BLOCK);
+        assert!(read[..BLOCK].iter().all(|byte| *byte == 7));
+        other.into_iter().flatten().for_each(|block| pool.give(block));
         assert_eq!(pool.in_use(), 0);
     }
 
