@@ -109,7 +109,9 @@ impl Observer {
             return (segment, None);
         }
         trace::sent(now, host, queue, &segment);
-        for checker in &mut self.checkers {
+        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up.
+        let stranger = segment.flags.ack && self.strangers.contains(&segment.ack);
+        for checker in self.checkers.iter_mut().filter(|_| !stranger) {
             checker.segment(Segment::clone(&segment));
         }
         if let Some(report) = self.checkers[host].report() {
