@@ -248,7 +248,8 @@ impl ReceiveBuffer {
     }
 
     /// Stores `bytes`, the first of which has number `seq`, not before `next` (RCV.NXT); how far RCV.NXT
-    /// moves. Fails, and stores nothing, when memory or runs are used up.
+    /// moves. Fails, and stores nothing, when memory or runs are used up. What is next goes before what waits behind a
+    /// gap: that is forgotten if there is no memory for both (RFC 2018 section 8), or else neither would ever be read.
     pub(crate) fn insert(&mut self, pool: &mut Pool, next: SeqNum, seq: SeqNum, bytes: &[u8]) -> Result<u32, NoRoom> {
         if bytes.is_empty() {
             return Ok(0);
@@ -446,6 +447,26 @@ mod tests {
         assert_eq!(buffer.insert(&mut pool, next, SeqNum(13), b"d"), Ok(0), "extending a run is no new gap");
         assert_eq!(buffer.insert(&mut pool, next, next, b"0123456789"), Ok(14));
         buffer.clear(&mut pool);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn without_memory_for_both_what_is_next_drives_out_what_is_out_of_order() {
+        let mut pool = Pool::new(4 * BLOCK);
+        let mut buffer = ReceiveBuffer::default();
+        let next = SeqNum(0);
+        for block in [2, 4] {
+            assert_eq!(buffer.insert(&mut pool, next, next + block * BLOCK as u32, b"x"), Ok(0));
+        }
+        let other = [pool.take(), pool.take()];
+        assert_eq!(other.iter().flatten().count(), 1);
+        assert_eq!(buffer.insert(&mut pool, next, next, &[7; BLOCK]), Err(NoRoom::Memory));
+        assert!(buffer.forget_behind_gaps(&mut pool) && !buffer.has_gaps());
+        assert_eq!(buffer.insert(&mut pool, next, next, &[7; BLOCK]), Ok(BLOCK as u32));
+        let mut read = [0; 2 * BLOCK];
+        assert_eq!(buffer.read(&mut pool, &mut read), BLOCK);
+        assert!(read[..BLOCK].iter().all(|byte| *byte == 7));
+        other.into_iter().flatten().for_each(|block| pool.give(block));
         assert_eq!(pool.in_use(), 0);
     }
 

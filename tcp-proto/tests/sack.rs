@@ -193,6 +193,16 @@ fn what_arrived_twice_is_reported_though_it_is_old_by_its_timestamp() {
     t.stack(". 1:1 ack 11 <ts 1000000 510,sack 1:11>");
 }
 
+#[test]
+fn what_never_arrived_is_not_reported_as_having_come_twice() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    // Before the first number of the stream: an attacker's.
+    t.peer(". 4294967000:4294967010 ack 1");
+    t.stack(". 1:1 ack 11");
+}
+
 // What we make of reports.
 
 /// Segment 0 is lost, and found to be.

@@ -198,10 +198,12 @@ impl Receiver {
     }
 
     /// Bytes arrived: notes them if they are here already, all of them (RFC 2883), and the peer may have repeated them:
-    /// a report of what a stranger made up would mislead the peer about its losses.
+    /// a report of what a stranger made up would mislead the peer about its losses. `had`: bytes of the stream so far.
     //= docs/rfc/rfc2883.md#4.1-full
-    pub(super) fn note_twice(&mut self, span: Span) {
-        let old = span.end.at_or_before(self.next) && self.has_recently_had(span.start);
+    pub(super) fn note_twice(&mut self, span: Span, had: u64) {
+        let back = u64::from(self.next - span.start);
+        let was_here = self.has_recently_had(span.start) && back <= had + u64::from(self.finished());
+        let old = span.end.at_or_before(self.next) && was_here;
         if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
             self.twice = span;
         }

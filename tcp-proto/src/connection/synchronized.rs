@@ -88,7 +88,8 @@ impl Connection {
     /// What the next ACK tells of a segment that is here already, if the peer understands it.
     fn note_twice(&mut self, segment: &Segment<'_>) {
         if self.sack_agreed {
-            self.recv.note_twice(Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 });
+            let span = Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 };
+            self.recv.note_twice(span, self.counters.bytes_in);
         }
     }
 

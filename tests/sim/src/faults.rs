@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 
 /// Names of the faults, as the coverage table shows them.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "loss",
     "burst loss",
     "jitter",
@@ -26,6 +26,7 @@ pub const NAMES: [&str; 20] = [
     "handover",
     "reneging",
     "forgotten flow",
+    "forgery",
 ];
 
 /// How the path mistreats frames, and how slow the hosts are.
@@ -37,6 +38,8 @@ pub struct Faults {
     pub episodes: Vec<Episode>,
     /// How often (of 10,000 frames) the flow of a frame changes its queue at the receiving host.
     pub migration: u32,
+    /// How often (of 10,000 frames) an attacker who has seen its addresses forges some more.
+    pub forgery: u32,
     /// Longest time that a commit to the connection table takes to be seen by the program.
     pub commit: Duration,
     /// Longest time from a frame's arrival to its worker's turn.
@@ -134,6 +137,7 @@ impl Faults {
             ways: [first, second],
             episodes,
             migration: if chance.once_in(2) { 0 } else { chance.magnitude(1, 1000) as u32 },
+            forgery: if chance.once_in(3) { chance.magnitude(10, 200) as u32 } else { 0 },
             commit: Duration::from_micros(chance.pick(&[0, 10, 200, 5_000])),
             wake: Duration::from_micros(chance.pick(&[0, 0, 20, 500])),
         }
@@ -153,7 +157,7 @@ impl Faults {
     pub fn none(delay: Duration) -> Faults {
         let way = Way { delay, ..Way::default() };
         let (commit, wake) = (Duration::ZERO, Duration::ZERO);
-        Faults { ways: [way.clone(), way], episodes: Vec::new(), migration: 0, commit, wake }
+        Faults { ways: [way.clone(), way], episodes: Vec::new(), migration: 0, forgery: 0, commit, wake }
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use tests::segment::Segment;
 
+use crate::chance::Chance;
+
 /// Bytes before the IP header.
 const ETHERNET: usize = 14;
 
@@ -66,6 +68,34 @@ pub fn renege(frame: &mut [u8], segment: &Segment) -> bool {
         patch(frame, header + 16, word, |[first, second]| if odd { [first, byte] } else { [byte, second] });
     }
     true
+}
+
+/// What an attacker makes of a frame who knows its addresses, ports and clock, and who may guess well where the window
+/// is if that is `near`; but not which numbers the receiver acknowledges (RFC 5961 assumes the same). Flags and window
+/// are chance.
+#[must_use]
+pub fn forge(frame: &[u8], near: bool, chance: &mut Chance) -> Vec<u8> {
+    const FAR: u64 = 1 << 28;
+    let mut forged = frame.to_vec();
+    let (head, segment) = forged.split_at_mut(tcp(frame));
+    let flags = chance.pick(&[4, 4, 20, 2, 18, 16, 24, 17, 25, 48]);
+    // A reset with the exact number resets, so that it must not be hit by chance.
+    let reach = if flags & 4 == 0 { 1 << 16 } else { 1 << 24 };
+    add(&mut segment[4..8], if near && chance.once_in(2) { chance.below(reach) } else { chance.draw() });
+    add(&mut segment[8..12], chance.between(FAR, (1 << 32) - FAR));
+    segment[13] = flags;
+    segment[14..18].copy_from_slice(&[chance.draw() as u8, 0, 0, 0]);
+    let addresses = if is_v6(frame) { &head[22..54] } else { &head[26..34] };
+    let length = (segment.len() as u32).to_be_bytes();
+    let sum = checksum(&[addresses, &length, &[0, 0, 0, 6], segment]);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    forged
+}
+
+/// Adds to a number of 32 bits.
+fn add(number: &mut [u8], more: u64) {
+    let sum = number.iter().fold(0, |sum: u32, byte| sum << 8 | u32::from(*byte)).wrapping_add(more as u32);
+    number.copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Changes a word and mends the checksum at `checksum`.

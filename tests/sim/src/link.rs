@@ -137,6 +137,12 @@ impl Link {
         None
     }
 
+    /// A frame comes in beside those that were sent.
+    pub fn slip_in(&mut self, at: Instant, flying: Flying) {
+        let late = self.chance.time(self.way.late);
+        self.put(at + self.way.delay + late, flying);
+    }
+
     fn lose(&mut self, now: Instant, flying: &Flying, why: &'static str, counts: &mut Counts) -> Option<Vec<u8>> {
         counts.count(why);
         trace::note(now, Fate::Lost(why), flying);

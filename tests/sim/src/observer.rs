@@ -2,7 +2,7 @@
 //! hosts send by that alone. It never asks a stack. What holds for single segments and for the right edge of windows is
 //! [`tests::checker`]'s; here is what needs both ends of a connection: numbers, reports, windows, the bytes themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tcp_proto::Instant;
@@ -62,6 +62,8 @@ pub struct Observer {
     current: BTreeMap<(usize, u16, Ports), usize>,
     /// What is said between two ports now.
     talks: BTreeMap<Ports, usize>,
+    /// What acknowledges a forged SYN: half a connection comes of it when it reaches a listener.
+    strangers: BTreeSet<u32>,
     began: Instant,
     mtu: [u16; 2],
     looks_away: bool,
@@ -76,8 +78,8 @@ impl Observer {
             checker.own(0..=u16::MAX);
             checker
         });
-        let (current, talks) = (BTreeMap::new(), BTreeMap::new());
-        Observer { checkers, ends: Vec::new(), current, talks, began: now, mtu, looks_away: false }
+        let (current, talks, strangers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Observer { checkers, ends: Vec::new(), current, talks, strangers, began: now, mtu, looks_away: false }
     }
 
     /// From now on nothing is judged, and nothing remembered.
@@ -107,7 +109,9 @@ impl Observer {
             return (segment, None);
         }
         trace::sent(now, host, queue, &segment);
-        for checker in &mut self.checkers {
+        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up.
+        let stranger = segment.flags.ack && self.strangers.contains(&segment.ack);
+        for checker in self.checkers.iter_mut().filter(|_| !stranger) {
             checker.segment(Segment::clone(&segment));
         }
         if let Some(report) = self.checkers[host].report() {
@@ -119,11 +123,31 @@ impl Observer {
         if segment.flags.syn {
             self.syn_sent(host, queue, ports, &segment);
         }
-        let end = self.current.get(&(host, queue, ports)).copied().filter(|_| !segment.flags.rst);
+        let judged = |end: &usize| !segment.flags.rst && !self.answers_stranger(*end, &segment);
+        let end = self.current.get(&(host, queue, ports)).copied().filter(judged);
         if let Some(end) = end {
             self.judge(end, &segment, &bytes[segment.payload.clone()]);
         }
         (segment, end)
+    }
+
+    /// Somebody else than the hosts sends a frame to host `1 - host`, in the name of `host`: it may draw a reset.
+    pub fn forged(&mut self, now: Instant, host: usize, bytes: &[u8]) {
+        let Some(mut segment) = Segment::parse(now.since(self.began), bytes) else { return };
+        trace::say(now, || format!("forged {}", segment.to_string().trim_start()));
+        if segment.flags.syn {
+            self.strangers.insert(segment.seq.wrapping_add(1));
+        }
+        // Whoever forges a SYN does not change what the peer offered.
+        segment.flags.syn = false;
+        self.checkers[1 - host].segment(segment);
+    }
+
+    /// Whether the other end is certain to have left SYN_RCVD: it acknowledged more than a SYN, or sent more.
+    #[must_use]
+    pub fn is_heard(&self, end: usize) -> bool {
+        let peer = self.ends[end].peer.map(|peer| &self.ends[peer]);
+        peer.is_some_and(|peer| peer.next > 1 || peer.acknowledges.is_some_and(|ack| ack > 1))
     }
 
     /// A frame that an end sent reached a worker of the other host, unharmed.
@@ -201,6 +225,10 @@ impl Observer {
             answered: false,
         });
         self.current.insert((host, queue, ports), self.ends.len() - 1);
+    }
+
+    fn answers_stranger(&self, end: usize, segment: &Segment) -> bool {
+        self.ends[end].peer.is_none() && segment.flags.ack && self.strangers.contains(&segment.ack)
     }
 
     fn latest_clock(&self, host: usize, ports: Ports) -> Option<u32> {

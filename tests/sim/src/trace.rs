@@ -111,7 +111,7 @@ impl Line {
         match self {
             Line::Text(text) => format!("{at:12.6} -- {text}"),
             Line::Frame(fate, segment, corrupted) => {
-                let what = segment.as_ref().map_or_else(|| "ICMP".to_owned(), |segment| segment.to_string());
+                let what = segment.as_ref().map_or_else(|| "forged, or ICMP".to_owned(), |segment| segment.to_string());
                 // The segment's own time is when it was sent.
                 let what = what.trim_start();
                 let corrupted = if *corrupted { " CORRUPTED" } else { "" };

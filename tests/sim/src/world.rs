@@ -15,7 +15,7 @@ use crate::judge::Judge;
 use crate::link::{Flying, Link, Weather};
 use crate::observer::{Observer, Ports};
 use crate::plan::{Opener, Plan};
-use crate::{host, trace};
+use crate::{frame, host, trace};
 
 /// Turns of all workers that a run may take, many times what any needs.
 const MAX_TURNS: u64 = 3_000_000;
@@ -57,6 +57,7 @@ pub struct World {
     links: [Link; 2],
     observer: Observer,
     judge: Judge,
+    chance: Chance,
     counts: Counts,
     sent: u64,
     digest: u64,
@@ -82,6 +83,7 @@ impl World {
         let links = [1, 0].map(|way: usize| Link::new(plan.faults.ways[way].clone(), chance.fork(), now));
         let openings = plan.talks.iter().enumerate().map(|(number, talk)| (number, now + talk.opens, 0)).collect();
         World {
+            chance: chance.fork(),
             observer: Observer::new(now, plan.hosts.each_ref().map(|host| host.mtu)),
             judge: Judge::new(&plan),
             now,
@@ -230,11 +232,29 @@ impl World {
         self.digest = digest(self.digest, at, host, &flying.bytes);
         self.begin_episodes();
         let to = 1 - host;
+        self.forge(host, at, &flying);
         let weather = self.weather(to);
         if let Some(error) = self.links[to].send(at, flying, weather, &mut self.counts) {
             let error = Flying { bytes: error, segment: None, corrupted: false };
             let weather = self.weather(host);
             self.links[host].send(at, error, weather, &mut self.counts);
+        }
+    }
+
+    /// An attacker sees a frame, and sends some of its own. Opens are left alone: one that is lost while a forged SYN
+    /// arrives is refused, as the RFC has it.
+    fn forge(&mut self, host: usize, at: Instant, seen: &Flying) {
+        let opens = seen.segment.as_ref().is_none_or(|(segment, _)| segment.flags.syn);
+        if opens || !self.chance.happens(self.plan.faults.forgery) {
+            return;
+        }
+        // A SYN in the window ends what is half open, as the RFC has it (section 3.10.7.4, fourth).
+        let near = seen.segment.as_ref().and_then(|(_, end)| *end).is_some_and(|end| self.observer.is_heard(end));
+        for _ in 0..self.chance.between(1, 8) {
+            let bytes = frame::forge(&seen.bytes, near, &mut self.chance);
+            self.observer.forged(at, host, &bytes);
+            self.counts.count("forgery");
+            self.links[1 - host].slip_in(at, Flying { bytes, segment: None, corrupted: true });
         }
     }
 
