@@ -34,9 +34,10 @@ pub fn judge(row: &ConnectionInfo, stack: &Stack, now: Instant, unsent: bool, se
     // Whoever waits for something has a timer for it, or something to send at once.
     let served = is_armed(row, &["establish", "retransmit", "persist"]) || stack.wants_transmit();
     assert!(!is_waiting(row, unsent) || served, "a timer is lost: {row:?}");
-    // What the peer's window holds is repeated; what fills it may be a probe.
+    // What the peer's window holds is repeated. What fills it may be a probe, and so may what the peer has reported.
+    let probed = outstanding >= row.snd_wnd || row.in_flight == 0;
     let repeats = is_armed(row, &["establish", "retransmit"]) || stack.wants_transmit();
-    assert!(outstanding == 0 || outstanding >= row.snd_wnd || repeats, "outstanding, and not timed: {row:?}");
+    assert!(outstanding == 0 || probed || repeats, "outstanding, and not timed: {row:?}");
     let deadline = row.timers.iter().map(|(_, left)| now + *left).min();
     let wakes = stack.poll_timeout();
     let in_time = deadline.is_none_or(|at| wakes.is_some_and(|wakes| wakes <= at + TICK));
