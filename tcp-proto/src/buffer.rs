@@ -229,6 +229,12 @@ impl ReceiveBuffer {
         self.runs.iter().copied().find(|run| run.holds(span))
     }
 
+    /// The first part of `span` that is in a run.
+    pub(crate) fn overlap(&self, span: Span) -> Option<Span> {
+        let run = self.runs.iter().find(|run| run.start.before(span.end) && span.start.before(run.end))?;
+        Some(Span { start: span.start.latest(run.start), end: span.end.earliest(run.end) })
+    }
+
     /// Out-of-order runs in the order in which a peer is to be told of them: those that changed last first (RFC 2018
     /// section 4).
     //= docs/rfc/rfc2018.md#4-first

@@ -58,6 +58,7 @@ impl Rtt {
     /// zero, and an RTO of hardly more than SRTT would take every delayed ACK for a loss.
     //= docs/rfc/rfc6298.md#2.2-first
     //= docs/rfc/rfc6298.md#2.3-next
+    //= docs/rfc/rfc6298.md#2.3-gains
     fn sample_rfc6298(&mut self, rtt: u32, granularity: u32) -> u32 {
         let smoothed = match self.smoothed_us {
             None => {
@@ -181,6 +182,17 @@ mod tests {
         assert_eq!(rtt.rto(&config), ms(120_000));
         rtt.sample(ms(100), &config);
         assert_eq!(rtt.rto(&config), ms(300));
+    }
+
+    //= docs/rfc/rfc8985.md#6.2-1-min-rtt
+    #[test]
+    fn the_shortest_round_trip_is_kept_until_it_is_five_minutes_old() {
+        let mut rtt = Rtt::new(&TcpConfig::default());
+        rtt.sample(ms(100), &TcpConfig::default());
+        for (at, measured, shortest) in [(0, 80, 80), (1, 90, 80), (2, 50, 50), (302, 70, 50), (303, 70, 70)] {
+            rtt.note_shortest(ms(measured), Instant::from_millis(1000 * at));
+            assert_eq!(rtt.trips().map(|trips| trips.shortest), Some(ms(shortest)), "at {at} s");
+        }
     }
 
     #[test]

@@ -114,6 +114,16 @@ fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
     t.stack(". 1:1 ack 41");
 }
 
+//= docs/rfc/rfc3168.md#6.1.5-outside
+#[test]
+fn a_mark_on_what_lies_outside_of_the_window_is_not_echoed() {
+    let mut t = established(with_ecn(), ECE | CWR);
+    t.peer_marked(". 200000:200010 ack 1");
+    t.stack(". 1:1 ack 1");
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+}
+
 //= docs/rfc/rfc3168.md#6.1.2-react
 //= docs/rfc/rfc3168.md#6.1.2-once
 //= docs/rfc/rfc3168.md#6.1.2-cwr
@@ -144,4 +154,49 @@ fn the_peers_word_of_marks_halves_the_window_once_per_round_trip_and_is_answered
     assert!(before >= 5 * SIZE);
     t.peer_seg(&ack(11, ECE));
     assert!(t.connection().info().cwnd < before, "a mark of the next round trip");
+}
+
+/// Ten segments are on their way.
+fn sending() -> Trace {
+    let mut t = established(with_ecn(), ECE | CWR);
+    t.write(1_000_000);
+    for _ in 0..10 {
+        assert_eq!(t.take().expect("data").flags, 16);
+    }
+    t
+}
+
+//= docs/rfc/rfc3168.md#6.1.2-cwr
+#[test]
+fn the_first_new_segment_after_a_loss_says_that_we_slowed_down() {
+    let mut t = sending();
+    while t.clock() < 200 {
+        t.jump("the timeout");
+    }
+    assert_eq!(t.take().expect("the first segment again").flags, 16);
+    t.peer_seg(&ack(10, 0));
+    assert_eq!(t.take().expect("new data").flags, 16 | CWR);
+
+    let mut t = sending();
+    for _ in 0..2 {
+        t.peer_seg(&ack(0, 0));
+        assert_eq!(t.take().expect("limited transmit").flags, 16);
+    }
+    t.peer_seg(&ack(0, 0));
+    assert_eq!(t.take().expect("the first segment again").flags, 16);
+    t.peer_seg(&ack(12, 0));
+    assert_eq!(t.take().expect("new data").flags, 16 | CWR);
+    assert_eq!(t.take().expect("more").flags, 16);
+}
+
+//= docs/rfc/rfc3168.md#6.1.2-once
+#[test]
+fn marks_in_a_window_with_a_loss_slow_us_down_no_further() {
+    let mut t = sending();
+    for _ in 0..3 {
+        t.peer_seg(&ack(0, 0));
+        assert!(t.take().is_some());
+    }
+    t.peer_seg(&ack(0, ECE));
+    assert_eq!(t.connection().info().ssthresh, Some(5 * SIZE));
 }

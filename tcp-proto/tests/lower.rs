@@ -270,9 +270,10 @@ fn icmp_v6(about: &[u8], kind: u8, code: u8, mtu: u32) -> Vec<u8> {
 
 //= docs/rfc/rfc8201.md#4-reduce
 //= docs/rfc/rfc8201.md#4-floor
+//= docs/rfc/rfc8201.md#4-absurd
 #[test]
-fn over_ipv6_packets_get_smaller_but_no_router_brings_them_below_1280_bytes() {
-    for (said, size) in [(1400, 1400 - 60), (1000, 1280 - 60), (68, 1280 - 60), (u32::MAX, 1440)] {
+fn over_ipv6_packets_get_smaller_but_a_router_that_claims_less_than_1280_bytes_is_not_believed() {
+    for (said, size) in [(1400, 1340), (1280, 1220), (1279, 1440), (68, 1440), (0, 1440), (u32::MAX, 1440)] {
         let (mut stack, id, _, data) = established_v6(&[2, 4, 5, 0xa0]);
         let now = Instant::from_millis(0);
         stack.handle_frame(now, &icmp_v6(&data, 2, 0, said));

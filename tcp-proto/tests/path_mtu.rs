@@ -103,7 +103,21 @@ fn an_error_that_acknowledged_segments_contradict_counts_only_once_they_are_not_
     assert_eq!(t.connection().info().mss, 560);
 }
 
+//= docs/rfc/rfc1191.md#3-increase
+#[test]
+fn no_router_can_make_segments_larger() {
+    let mut t = sending(true);
+    t.too_big(at(0), 1000);
+    while t.take().is_some() {}
+    for mtu in [1000, 1001, 1400, 65_535] {
+        t.too_big(at(0), mtu);
+        t.quiet();
+    }
+    assert_eq!(t.connection().info().mss, 960);
+}
+
 //= docs/rfc/rfc1191.md#6.3-age
+//= docs/rfc/rfc1191.md#3-patience
 //= docs/rfc/rfc8201.md#4-age
 #[test]
 fn after_ten_minutes_the_links_mtu_is_tried_again() {
@@ -115,6 +129,8 @@ fn after_ten_minutes_the_links_mtu_is_tried_again() {
         let end = seg.seq + seg.payload.len() as u32;
         t.peer_more(&common::Seg::parse(&format!(". 1:1 ack {end}")));
     }
+    t.quiet_until(598_000);
+    assert_eq!(t.connection().info().mss, 960);
     t.quiet_until(601_000);
     assert_eq!(t.connection().info().mss, 1460);
 }

@@ -53,6 +53,7 @@ impl Trace {
 
 //= docs/rfc/rfc5681.md#3.1-window
 //= docs/rfc/rfc6928.md#2-initial
+//= docs/rfc/rfc5681.md#3.1-first-threshold
 #[test]
 fn a_connection_starts_with_ten_segments() {
     let mut t = Trace::sending();
@@ -130,6 +131,26 @@ fn after_an_idle_time_of_more_than_an_rto_sending_starts_over_with_ten_segments(
     }
 }
 
+//= docs/rfc/rfc5681.md#4.1-idle
+#[test]
+fn after_an_idle_time_a_window_smaller_than_ten_segments_stays_as_it_was() {
+    let mut t = Trace::established(plain());
+    t.write((10 * SIZE) as usize);
+    for n in 0..9 {
+        t.stack(&format!(". {}:{} ack 1", at(n), at(n + 1)));
+    }
+    t.stack(&format!("PA {}:{} ack 1", at(9), at(10)));
+    t.sends_at(200, 0);
+    t.acks(10);
+    assert_eq!(t.congestion(), (1.0, Some(5.0)));
+    t.quiet_until(2000);
+    assert_eq!(t.congestion(), (1.0, Some(5.0)));
+    t.write(1_000_000);
+    t.sends(10..11);
+    t.acks(11);
+    t.sends(11..13);
+}
+
 /// Segment 0 is lost: the traces that follow go on from the first duplicate ACKs.
 fn first_segment_lost() -> Trace {
     let mut t = Trace::sending();
@@ -145,6 +166,7 @@ fn first_segment_lost() -> Trace {
 //= docs/rfc/rfc3042.md#2-cwnd
 //= docs/rfc/rfc5681.md#3.2-fast-retransmit
 //= docs/rfc/rfc5681.md#3.1-ssthresh
+//= docs/rfc/rfc5681.md#3.2-limited
 #[test]
 fn the_first_two_duplicate_acks_let_a_new_segment_go_each_and_the_third_repeats_the_lost_one() {
     let mut t = first_segment_lost();
@@ -206,6 +228,7 @@ fn a_partial_ack_repeats_the_next_lost_segment_at_once() {
     t.sends(12..14);
 }
 
+//= docs/rfc/rfc8985.md#4-sack
 #[test]
 fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
     let mut t = first_segment_lost();
@@ -303,6 +326,36 @@ fn duplicate_acks_after_a_timeout_are_of_what_it_repeated_and_mean_no_loss() {
     assert_eq!(t.congestion().1, Some(5.0));
 }
 
+//= docs/rfc/rfc6582.md#3.2-enter
+#[test]
+fn duplicate_acks_of_what_a_timeout_repeated_needlessly_mean_no_loss_until_more_is_acknowledged() {
+    let mut t = Trace::sending();
+    t.sends_at(200, 0);
+    // Everything had arrived; the ACKs were late.
+    for (n, next) in [(1, 1), (2, 3), (3, 5), (4, 7)] {
+        t.acks(n);
+        t.sends(next..next + 2);
+    }
+    t.acks(10);
+    t.sends(10..12);
+    // What was repeated arrives again.
+    for _ in 1..9 {
+        t.acks(10);
+        t.quiet();
+    }
+    assert_eq!(t.congestion(), (2.0, Some(5.0)));
+    // From the next ACK on duplicates tell of a loss again.
+    t.acks(11);
+    t.sends(12..14);
+    for new in 14..16 {
+        t.acks(11);
+        t.sends(new..new + 1);
+    }
+    t.acks(11);
+    t.sends(11..12);
+}
+
+//= docs/rfc/rfc5681.md#3.1-once
 #[test]
 fn a_second_timeout_of_the_same_data_does_not_halve_the_threshold_again() {
     let mut t = Trace::established(TcpConfig { retries1: 5, ..plain() });
@@ -341,6 +394,7 @@ fn the_fin_is_repeated_like_data() {
     assert_eq!(t.state(), State::TIME_WAIT);
 }
 
+//= docs/rfc/rfc5681.md#3.1-ssthresh
 #[test]
 fn fast_retransmit_works_on_the_peers_window_and_not_beyond() {
     let mut t = Trace::established_with(plain(), "S 0:0 <mss 1460>", 4 * SIZE as u16);

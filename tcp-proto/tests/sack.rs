@@ -84,7 +84,7 @@ impl Trace {
 // What we report.
 
 //= docs/rfc/rfc2018.md#2-permitted
-//= docs/rfc/rfc2018.md#3-agreed
+//= docs/rfc/rfc2018.md#4-agreed
 #[test]
 fn sack_is_agreed_on_only_when_both_sides_offer_it() {
     for (ours, theirs, answer) in [
@@ -114,7 +114,7 @@ fn sack_is_agreed_on_only_when_both_sides_offer_it() {
 //= docs/rfc/rfc2018.md#4-recent
 //= docs/rfc/rfc2018.md#4-every-ack
 #[test]
-fn what_arrived_last_is_reported_first_and_nothing_once_the_gap_is_filled() {
+fn what_arrived_last_is_reported_first_and_once_the_gap_is_filled_only_what_came_twice() {
     let mut t = Trace::sacking();
     t.peer(". 11:21 ack 1");
     t.stack(". 1:1 ack 1 <sack 11:21>");
@@ -131,7 +131,7 @@ fn what_arrived_last_is_reported_first_and_nothing_once_the_gap_is_filled() {
     t.peer(". 1:11 ack 1");
     t.stack(". 1:1 ack 41 <sack 111:121 91:101 71:81 51:61>");
     t.peer(". 41:131 ack 1");
-    t.stack(". 1:1 ack 131");
+    t.stack(". 1:1 ack 131 <sack 51:61>");
 }
 
 //= docs/rfc/rfc2018.md#3-format
@@ -203,6 +203,22 @@ fn what_never_arrived_is_not_reported_as_having_come_twice() {
     t.stack(". 1:1 ack 11");
 }
 
+//= docs/rfc/rfc2883.md#4.2-partial
+#[test]
+fn of_a_segment_that_arrived_in_part_before_that_part_is_reported() {
+    let mut t = Trace::sacking();
+    t.peer(". 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    t.peer(". 6:21 ack 1");
+    t.stack(". 1:1 ack 21 <sack 6:11>");
+    t.peer(". 31:41 ack 1");
+    t.stack(". 1:1 ack 21 <sack 31:41>");
+    t.peer(". 36:51 ack 1");
+    t.stack(". 1:1 ack 21 <sack 36:41 31:51>");
+    t.peer(". 26:36 ack 1");
+    t.stack(". 1:1 ack 21 <sack 31:36 26:51>");
+}
+
 // What we make of reports.
 
 /// Segment 0 is lost, and found to be.
@@ -258,7 +274,7 @@ fn recovery_ends_when_everything_of_before_is_acknowledged() {
     t.sends(17..23);
 }
 
-//= docs/rfc/rfc8985.md#6.1-sent
+//= docs/rfc/rfc8985.md#4-sent
 //= docs/rfc/rfc8985.md#6.2-2-newest
 #[test]
 fn a_segment_lost_again_is_found_without_a_timeout() {
@@ -356,6 +372,7 @@ fn a_single_segment_is_probed_for_later_because_its_ack_may_be_held_back() {
 //= docs/rfc/rfc8985.md#7.3-one
 //= docs/rfc/rfc8985.md#8-timer
 //= docs/rfc/rfc8985.md#6.3-rto
+//= docs/rfc/rfc8985.md#7.3-rto
 #[test]
 fn a_probe_sends_new_data_if_there_are_any_and_the_timeout_follows() {
     let mut t = Trace::sending();
@@ -433,12 +450,15 @@ fn a_peer_that_forgets_what_it_reported_gets_it_again() {
     assert_eq!(again, [at(1), at(2), at(3)]);
 }
 
+//= docs/rfc/rfc3042.md#2-sack
 #[test]
 fn reports_of_what_was_never_sent_or_is_acknowledged_change_nothing() {
     let mut t = Trace::sending();
     t.quiet_until(150);
     for block in [(at(12), at(20)), (at(5), at(4)), (at(3), at(40)), (at(4), at(4))] {
         t.peer_seg(&Seg { sacks: vec![block; 3], ..Seg::parse(". 1:1 ack 1") });
+        t.quiet();
+        t.acks(0, &[]);
         t.quiet();
     }
     assert_eq!(t.congestion().1, None);
@@ -462,8 +482,8 @@ fn clock_at(t: &Trace, ms: u64) -> u32 {
 
 //= docs/rfc/rfc3522.md#3.2-timestamp
 //= docs/rfc/rfc3522.md#3.2-spurious
-//= docs/rfc/rfc4015.md#3.2-restore
-//= docs/rfc/rfc4015.md#3.2-no-resend
+//= docs/rfc/rfc4015.md#3.4-restore
+//= docs/rfc/rfc4015.md#3.3-no-resend
 #[test]
 fn a_needless_timeout_is_undone_by_the_timestamp_of_the_first_sending() {
     for (echo, undone) in [(0, true), (201, false)] {
@@ -485,7 +505,7 @@ fn a_needless_timeout_is_undone_by_the_timestamp_of_the_first_sending() {
 }
 
 //= docs/rfc/rfc2883.md#5-sender
-//= docs/rfc/rfc4015.md#3.2-restore
+//= docs/rfc/rfc4015.md#3.4-restore
 #[test]
 fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     let mut t = first_lost();
@@ -497,6 +517,23 @@ fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     t.quiet_until(300);
     t.acks(12, &[(0, 1)]);
     assert_eq!(t.congestion().1, None);
+}
+
+//= docs/rfc/rfc8985.md#6.2-4-dsack
+#[test]
+fn after_a_needless_fast_retransmit_what_is_missing_is_given_more_time() {
+    let mut t = first_lost();
+    t.quiet_until(300);
+    t.acks(12, &[]);
+    t.sends(12..17);
+    t.quiet_until(310);
+    t.acks(12, &[(0, 1)]);
+    while t.take().is_some() {}
+    t.quiet_until(400);
+    t.acks(12, &[(13, 14)]);
+    while t.take().is_some() {}
+    // Sent at 300 ms; 100 ms of round trip, and two quarters of it instead of one.
+    t.sends_at(450, 12);
 }
 
 #[test]

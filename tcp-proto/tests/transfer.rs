@@ -423,6 +423,7 @@ fn after_24_idle_days_an_older_timestamp_proves_nothing() {
     }
 }
 
+//= docs/rfc/rfc7323.md#3.2-no-abort
 #[test]
 fn a_segment_that_lacks_the_timestamp_that_was_agreed_is_taken() {
     // Against RFC 7323 section 3.2, with Linux: docs/decisions/0001.
@@ -434,6 +435,7 @@ fn a_segment_that_lacks_the_timestamp_that_was_agreed_is_taken() {
     t.stack(". 1:1 ack 11 <ts 1000000 500>");
 }
 
+//= docs/rfc/rfc7323.md#3.2-unagreed
 #[test]
 fn timestamps_that_were_not_agreed_are_not_sent_and_mean_nothing() {
     let mut t = Trace::established(plain());

@@ -16,6 +16,7 @@ fn with_window(window: u16, recv_buffer: u32) -> Trace {
 // The peer's window.
 
 //= docs/rfc/rfc5681.md#3.1-window
+//= docs/rfc/rfc7323.md#2.4-first
 #[test]
 fn no_more_is_in_flight_than_the_peers_window_holds() {
     let mut t = Trace::established_with(plain(), "S 0:0 <mss 1460>", 4380);
@@ -81,6 +82,17 @@ fn the_window_of_a_syn_that_crossed_ours_and_comes_again_with_an_ack_is_not_scal
     t.peer("SA 0:0 ack 1 win 5120 <mss 1460,ws 7>");
     t.stack(". 1:1 ack 1");
     assert_eq!(t.connection().info().snd_wnd, 5120);
+}
+
+//= docs/rfc/rfc7323.md#2.2-ignored
+#[test]
+fn a_window_scale_that_is_not_on_a_syn_is_ignored() {
+    let config = TcpConfig { window_scale: true, ..plain() };
+    let mut t = Trace::established_with(config, "S 0:0 <mss 1460,ws 3>", 1000);
+    for _ in 0..2 {
+        t.peer(". 1:1 ack 1 win 500 <ws 9>");
+        assert_eq!(t.connection().info().snd_wnd, 4000);
+    }
 }
 
 //= docs/rfc/rfc7323.md#2.3-limit

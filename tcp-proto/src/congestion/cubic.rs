@@ -23,15 +23,17 @@ const C: i128 = 400;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What CUBIC remembers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cubic {
-    /// W_max: the window at the last loss, bytes; 0: there was none.
+    /// W_max: where the curve is to be flat, bytes; 0: where congestion avoidance begins.
     peak: u32,
+    /// cwnd_prior: the window at the last loss, bytes; 0: there was none.
+    prior: u32,
     epoch: Option<Epoch>,
 }
 
 /// A time of congestion avoidance, from one loss to the next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Epoch {
     began: Instant,
     /// When the window last grew.
@@ -50,16 +52,22 @@ impl Cubic {
     /// What `acked` adds to `window`, bytes.
     //= docs/rfc/rfc9438.md#4.2-target
     //= docs/rfc/rfc9438.md#4.3-friendly
+    //= docs/rfc/rfc9438.md#4.4-increment
+    //= docs/rfc/rfc9438.md#4.8-curve
+    //= docs/rfc/rfc9438.md#4.10-curve
     pub(super) fn growth(&mut self, window: u32, acked: &Acked) -> u32 {
-        let peak = self.peak;
+        if self.peak == 0 {
+            self.peak = window;
+        }
+        let (peak, prior) = (self.peak, self.prior);
         let epoch = self.epoch.get_or_insert_with(|| Epoch::begin(window, peak, acked));
         epoch.skip_pause(acked.now);
-        epoch.befriend(window, peak, acked);
+        epoch.befriend(window, prior, acked);
         let elapsed = acked.now.since(epoch.began);
         if epoch.curve(elapsed, acked.mss) < u64::from(epoch.friendly) {
             return epoch.friendly.saturating_sub(window);
         }
-        let ahead = elapsed + acked.rtt.unwrap_or_default();
+        let ahead = elapsed + acked.smoothed;
         let target = epoch.curve(ahead, acked.mss).clamp(window.into(), u64::from(window) * 3 / 2);
         ((target - u64::from(window)) * u64::from(acked.bytes.min(window)) / u64::from(window.max(1))) as u32
     }
@@ -69,18 +77,15 @@ impl Cubic {
     //= docs/rfc/rfc9438.md#4.7-convergence
     pub(super) fn reduce(&mut self, in_flight: u32) -> u32 {
         self.peak = if in_flight < self.peak { thousandths(in_flight, CONVERGED) } else { in_flight };
+        self.prior = in_flight;
         self.epoch = None;
         thousandths(in_flight, KEPT)
     }
 
-    pub(super) fn peak(&self) -> u32 {
-        self.peak
-    }
-
-    /// The last loss was none.
-    //= docs/rfc/rfc9438.md#4.9-spurious
-    pub(super) fn undo(&mut self, peak: u32) {
-        self.peak = peak;
+    /// A timeout: the window at the loss is no place to return to, and the curve begins flat (section 4.8).
+    //= docs/rfc/rfc9438.md#4.8-curve
+    pub(super) fn time_out(&mut self) {
+        self.peak = 0;
         self.epoch = None;
     }
 }
@@ -94,7 +99,7 @@ impl Epoch {
         Epoch { began, last, k, origin: peak.max(window), friendly: window, fraction: 0 }
     }
 
-    //= docs/rfc/rfc9438.md#5.8-limited
+    //= docs/rfc/rfc9438.md#4.2-limited
     fn skip_pause(&mut self, now: Instant) {
         let pause = now.since(self.last);
         if pause > PAUSE {
@@ -106,8 +111,8 @@ impl Epoch {
     /// W_est grows with every byte that is acknowledged.
     //= docs/rfc/rfc9438.md#4.3-friendly
     //= docs/rfc/rfc9438.md#4.3-alpha
-    fn befriend(&mut self, window: u32, peak: u32, acked: &Acked) {
-        let factor = if self.friendly >= peak { FRIENDLY_BEYOND } else { FRIENDLY };
+    fn befriend(&mut self, window: u32, prior: u32, acked: &Acked) {
+        let factor = if self.friendly >= prior { FRIENDLY_BEYOND } else { FRIENDLY };
         self.fraction += factor * u64::from(acked.bytes) * u64::from(acked.mss);
         let byte = 1000 * u64::from(window.max(1));
         self.friendly = self.friendly.saturating_add((self.fraction / byte) as u32);
@@ -147,7 +152,16 @@ mod tests {
 
     fn acked(ms: u64, bytes: u32) -> Acked {
         let now = Instant::from_millis(ms);
-        Acked { bytes, in_flight: 0, mss: MSS, una: SeqNum(0), next: SeqNum(0), now, rtt: None }
+        Acked {
+            bytes,
+            in_flight: 0,
+            mss: MSS,
+            una: SeqNum(0),
+            next: SeqNum(0),
+            now,
+            rtt: None,
+            smoothed: Duration::ZERO,
+        }
     }
 
     #[test]
@@ -180,7 +194,7 @@ mod tests {
         let mut cubic = Cubic::default();
         cubic.reduce(1_000_000);
         assert_eq!(cubic.reduce(900_000), 630_000);
-        assert_eq!(cubic.peak(), 765_000);
+        assert_eq!(cubic.peak, 765_000);
     }
 
     //= docs/rfc/rfc9438.md#4.3-friendly
@@ -211,6 +225,52 @@ mod tests {
         assert!((20_900..=21_000).contains(&window), "{window}");
     }
 
+    //= docs/rfc/rfc9438.md#4.3-alpha
+    #[test]
+    fn what_fast_convergence_takes_from_the_peak_does_not_make_reno_begin_earlier() {
+        let mut cubic = Cubic::default();
+        cubic.reduce(40_000);
+        let mut window = cubic.reduce(20_000);
+        assert_eq!((cubic.peak, cubic.prior), (17_000, 20_000));
+        window = 18_000.max(window);
+        for _ in 0..18 {
+            window += cubic.growth(window, &acked(0, MSS));
+        }
+        assert!((18_400..=18_550).contains(&window), "half a segment per round trip, not one: {window}");
+    }
+
+    //= docs/rfc/rfc9438.md#4.8-curve
+    //= docs/rfc/rfc9438.md#4.10-curve
+    #[test]
+    fn after_a_timeout_or_a_slow_start_without_a_loss_the_curve_begins_flat() {
+        let mut after_timeout = Cubic::default();
+        after_timeout.reduce(1_000_000);
+        after_timeout.time_out();
+        for mut cubic in [after_timeout, Cubic::default()] {
+            cubic.growth(700_000, &acked(0, MSS));
+            let epoch = cubic.epoch.expect("congestion avoidance");
+            assert_eq!((epoch.k, epoch.origin), (0, 700_000));
+            assert_eq!(epoch.curve(Duration::from_millis(10_000), MSS), 1_100_000);
+        }
+    }
+
+    //= docs/rfc/rfc9438.md#4.2-target
+    //= docs/rfc/rfc9438.md#4.4-increment
+    #[test]
+    fn each_ack_brings_its_share_of_the_way_to_where_the_curve_is_a_round_trip_later() {
+        let mut cubic = Cubic::default();
+        let window = cubic.reduce(1_000_000);
+        let ack = |ms| Acked { smoothed: Duration::from_millis(1000), ..acked(ms, MSS) };
+        cubic.growth(window, &ack(0));
+        // Below the peak: 1,000,000 - 400 x (9.085 - 1.1)^3 is 796,352.
+        assert_eq!(cubic.growth(window, &ack(100)), (796_352 - window) / 700);
+        // Above it: 1,000,000 + 400 x (12.1 - 9.085)^3 is 1,010,962.
+        for pause in 1..=110 {
+            cubic.growth(1_000_000, &ack(100 + 100 * pause));
+        }
+        assert_eq!(cubic.growth(1_000_000, &ack(11_100)), 10_962 / 1000);
+    }
+
     //= docs/rfc/rfc9438.md#4.2-target
     #[test]
     fn a_window_of_acks_adds_no_more_than_half_of_it() {
@@ -222,7 +282,7 @@ mod tests {
         assert_eq!(at, Some(MSS / 2), "of each acknowledged octet a half");
     }
 
-    //= docs/rfc/rfc9438.md#5.8-limited
+    //= docs/rfc/rfc9438.md#4.2-limited
     #[test]
     fn a_pause_does_not_let_the_window_jump() {
         let mut cubic = Cubic::default();

@@ -131,8 +131,13 @@ mod tests {
 
     /// A round of ten ACKs with round trips of `ms`; the divisor of the last one.
     fn round(start: &mut HyStart, n: u32, ms: u64) -> u32 {
+        acks(start, n, ms, 10)
+    }
+
+    /// The first `count` ACKs of such a round.
+    fn acks(start: &mut HyStart, n: u32, ms: u64, count: u32) -> u32 {
         let mut divisor = 0;
-        for ack in 0..10 {
+        for ack in 0..count {
             divisor = start.divisor(&Acked {
                 bytes: 1000,
                 in_flight: 10_000,
@@ -141,6 +146,7 @@ mod tests {
                 next: SeqNum(10_000 * (n + 1) + 1000 * ack),
                 now: Instant::from_millis(0),
                 rtt: Some(Duration::from_millis(ms)),
+                smoothed: Duration::from_millis(ms),
             });
         }
         divisor
@@ -170,6 +176,31 @@ mod tests {
         }
         round(&mut start, 6, 60);
         assert!(start.is_over());
+    }
+
+    //= docs/rfc/rfc9406.md#4.2-exit
+    #[test]
+    fn what_counts_as_longer_lies_between_4_and_16_ms() {
+        for (before, after, divisor) in [(8, 11, 1), (8, 12, SLOWER), (80, 89, 1), (80, 90, SLOWER)] {
+            assert_eq!(round_after(before, after), divisor, "{before} ms, then {after} ms");
+        }
+        assert_eq!((round_after(400, 415), round_after(400, 416)), (1, SLOWER));
+    }
+
+    fn round_after(before: u64, after: u64) -> u32 {
+        let mut start = HyStart::default();
+        round(&mut start, 0, before);
+        round(&mut start, 1, after)
+    }
+
+    //= docs/rfc/rfc9406.md#4.2-rounds
+    #[test]
+    fn seven_samples_tell_nothing_and_eight_do() {
+        for (count, divisor) in [(7, 1), (8, SLOWER)] {
+            let mut start = HyStart::default();
+            round(&mut start, 0, 50);
+            assert_eq!(acks(&mut start, 1, 100, count), divisor, "{count} samples");
+        }
     }
 
     //= docs/rfc/rfc9406.md#4.2-back

@@ -46,6 +46,8 @@ pub(crate) struct Acked {
     pub(crate) now: Instant,
     /// Round trip that it measured, if it did.
     pub(crate) rtt: Option<Duration>,
+    /// SRTT; zero before the first sample.
+    pub(crate) smoothed: Duration,
 }
 
 /// The congestion window of a connection and what moves it. Bytes throughout.
@@ -61,7 +63,7 @@ pub(crate) struct Congestion {
 }
 
 /// Congestion avoidance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Avoidance {
     /// RFC 5681 section 3.1: bytes acknowledged since the window last grew.
     Reno { acked: u32 },
@@ -74,7 +76,7 @@ enum Avoidance {
 pub(crate) struct Prior {
     window: u32,
     threshold: u32,
-    peak: u32,
+    avoidance: Avoidance,
 }
 
 impl Congestion {
@@ -87,6 +89,7 @@ impl Congestion {
         };
         Congestion {
             window,
+            //= docs/rfc/rfc5681.md#3.1-first-threshold
             threshold: threshold.unwrap_or(u32::MAX),
             avoidance,
             after_timeout: false,
@@ -127,7 +130,7 @@ impl Congestion {
     //= docs/rfc/rfc9293.md#MUST-19
     //= docs/rfc/rfc5681.md#3.1-slow-start
     //= docs/rfc/rfc3465.md#2.2-slow-start
-    //= docs/rfc/rfc9406.md#4.2-once
+    //= docs/rfc/rfc9406.md#4.3-once
     //= docs/rfc/rfc9406.md#4.2-limit
     //= docs/rfc/rfc9438.md#4.10-slow-start
     fn slow_start(&mut self, acked: &Acked) {
@@ -192,6 +195,9 @@ impl Congestion {
         if first {
             self.reduce(in_flight, mss);
         }
+        if let Avoidance::Cubic(cubic) = &mut self.avoidance {
+            cubic.time_out();
+        }
         self.window = mss;
         self.after_timeout = true;
     }
@@ -212,21 +218,22 @@ impl Congestion {
 
     /// What to undo the next loss to.
     pub(crate) fn prior(&self) -> Prior {
-        let peak = if let Avoidance::Cubic(cubic) = &self.avoidance { cubic.peak() } else { 0 };
-        Prior { window: self.window, threshold: self.threshold, peak }
+        Prior { window: self.window, threshold: self.threshold, avoidance: self.avoidance }
     }
 
     /// The loss was none: the window comes back, but not as one burst; the rest of it in slow start (RFC 4015
-    /// section 3.2).
-    //= docs/rfc/rfc4015.md#3.2-restore
-    //= docs/rfc/rfc4015.md#3.2-no-burst
+    /// section 3.4). What became of congestion avoidance stands if the window is above that already (RFC 9438 section
+    /// 4.9).
+    //= docs/rfc/rfc4015.md#3.4-restore
+    //= docs/rfc/rfc4015.md#3.4-no-burst
+    //= docs/rfc/rfc9438.md#4.9-spurious
     pub(crate) fn undo(&mut self, prior: Prior, in_flight: u32, mss: u32) {
+        if self.window < prior.window {
+            self.avoidance = prior.avoidance;
+        }
         self.threshold = prior.threshold.max(prior.window);
         self.window = prior.window.min(in_flight.saturating_add(initial_window(mss))).max(self.window);
         self.after_timeout = false;
-        if let Avoidance::Cubic(cubic) = &mut self.avoidance {
-            cubic.undo(prior.peak);
-        }
     }
 }
 

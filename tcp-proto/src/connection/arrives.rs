@@ -1,6 +1,7 @@
 //! "Segment arrives" before the synchronized states: LISTEN (RFC 9293 section 3.10.7.2, as far as it makes a
 //! connection) and SYN-SENT (3.10.7.3). The others are in [`super::synchronized`] and [`super::time_wait`].
 
+use core::num::NonZeroU8;
 use core::ops::ControlFlow;
 
 use tcp_common::{Cause, State};
@@ -167,7 +168,7 @@ impl Connection {
     pub(super) fn our_syn_is_acked(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         self.send.acknowledge(&mut cx.shared.pool, segment.ack);
         self.timers.stop(Timer::Establish);
-        self.memory.starts_carefully = self.retries > 1;
+        self.memory.starts_with = (self.retries > 1).then_some(NonZeroU8::MIN);
         let timer_expired = core::mem::take(&mut self.retries) > 0;
         match self.send.round_trip(segment.ack, cx.now) {
             Some(rtt) => self.rtt.sample(rtt, &self.config),

@@ -40,6 +40,7 @@ impl Connection {
 
     /// An acceptable segment: takes note of marks, of the peer's answer to them, and of its word of ours.
     //= docs/rfc/rfc3168.md#6.1.3-echo
+    //= docs/rfc/rfc3168.md#6.1.5-outside
     pub(super) fn take_marks(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
         if !self.ecn.agreed {
             return;

@@ -3,7 +3,7 @@
 //! ([`Memory`]) stays.
 
 use alloc::boxed::Box;
-use core::num::NonZeroU32;
+use core::num::{NonZeroU8, NonZeroU32};
 
 use super::Connection;
 use super::output::time_since;
@@ -35,8 +35,9 @@ pub(super) struct Memory {
     /// Slow-start threshold, bytes.
     threshold: Option<NonZeroU32>,
     path: Path,
-    /// Whether more than one of our SYNs was lost: the first flow starts with one segment.
-    pub(super) starts_carefully: bool,
+    /// Segments that the next flow begins with at most; `None`: as many as any. One after more than one lost SYN, later
+    /// what the window of the last flow was.
+    pub(super) starts_with: Option<NonZeroU8>,
 }
 
 impl Memory {
@@ -52,10 +53,13 @@ impl Connection {
     }
 
     /// The window that a flow begins with. One lost SYN may have been an accident or a full queue of half-open
-    /// connections (RFC 6928 section 2); more of them are congestion (RFC 5681 section 3.1).
+    /// connections (RFC 6928 section 2); more of them are congestion (RFC 5681 section 3.1). After a rest it is what the
+    /// window was if that is less (section 4.1).
     //= docs/rfc/rfc6928.md#2-syn-loss
+    //= docs/rfc/rfc5681.md#4.1-idle
     fn initial_window(&self, mss: u32) -> u32 {
-        if self.memory.starts_carefully { mss } else { initial_window(mss) }
+        let most = self.memory.starts_with.map_or(u32::MAX, |segments| mss * u32::from(segments.get()));
+        initial_window(mss).min(most)
     }
 
     /// What loss recovery counts as under way, bytes.
@@ -96,6 +100,7 @@ impl Connection {
         let (algorithm, memory) = (self.config.congestion, self.memory);
         let mss = self.segment_size(cx).into();
         let window = self.initial_window(mss);
+        //= docs/rfc/rfc8985.md#4-sack
         let path = self.sack_agreed.then_some(memory.path);
         let flow = self.flow.get_or_insert_with(|| {
             let congestion = Congestion::new(algorithm, window, memory.threshold());
@@ -245,7 +250,9 @@ impl Connection {
         if let Some(flow) = self.flow.take() {
             cx.count(Figure::IdleRestart);
             let threshold = flow.congestion.threshold().and_then(NonZeroU32::new);
-            self.memory = Memory { threshold, path: flow.recovery.path(), starts_carefully: false };
+            let segments = flow.congestion.window() / u32::from(self.segment_size(cx));
+            let starts_with = u8::try_from(segments.max(1)).ok().and_then(NonZeroU8::new);
+            self.memory = Memory { threshold, path: flow.recovery.path(), starts_with };
         }
     }
 }

@@ -325,8 +325,9 @@ impl Connection {
 
     /// Takes what the peer's SYN offers. What we did not offer ourselves is not used.
     //= docs/rfc/rfc9293.md#MUST-15
-    //= docs/rfc/rfc2018.md#3-agreed
+    //= docs/rfc/rfc2018.md#4-agreed
     //= docs/rfc/rfc7323.md#2.2-both
+    //= docs/rfc/rfc7323.md#2.2-ignored
     fn take_syn_options(&mut self, cx: &Context<'_>, options: &Options) {
         let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
         self.send.peer_mss = options.mss.unwrap_or(default).max(MIN_MSS);

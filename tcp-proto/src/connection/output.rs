@@ -78,6 +78,7 @@ impl Connection {
     //= docs/rfc/rfc9293.md#SHLD-15
     //= docs/rfc/rfc9293.md#SHLD-16
     //= docs/rfc/rfc5681.md#3.1-window
+    //= docs/rfc/rfc7323.md#2.4-first
     fn plan_stream(&self, cx: &Context<'_>) -> Option<Plan> {
         let size = u32::from(self.payload_size(cx));
         let at = self.outstanding(cx);

@@ -36,6 +36,7 @@ fn seconds(now: Instant) -> u32 {
 impl PathMtu {
     /// The MTU of the path over a link with `link`.
     //= docs/rfc/rfc1191.md#6.3-age
+    //= docs/rfc/rfc1191.md#3-patience
     //= docs/rfc/rfc8201.md#4-age
     pub(super) fn of(self, link: u16, now: Instant) -> u16 {
         let counts = self.limit != 0 && (self.until == 0 || seconds(now) < self.until);
@@ -52,17 +53,21 @@ impl Connection {
     /// A router says that a packet of ours was too big, and what its next link carries (0: it does not say).
     //= docs/rfc/rfc1191.md#3-reduce
     //= docs/rfc/rfc1191.md#3-floor
+    //= docs/rfc/rfc1191.md#3-increase
     //= docs/rfc/rfc1191.md#5-old-style
     //= docs/rfc/rfc5927.md#7.2-contradicted
     //= docs/rfc/rfc5927.md#7.2-floor
     //= docs/rfc/rfc8201.md#4-reduce
     //= docs/rfc/rfc8201.md#4-floor
+    //= docs/rfc/rfc8201.md#4-absurd
     pub(super) fn packet_was_too_big(&mut self, cx: &mut Context<'_>, mtu: u16) {
         let now = self.path_mtu(cx.shared.config.mtu, cx.now);
         let least = if self.key.is_ipv4() { LEAST_V4 } else { LEAST_V6 };
         let plateau = || PLATEAUS.into_iter().find(|plateau| *plateau < now).unwrap_or(least);
         let claimed = if mtu == 0 { plateau() } else { mtu }.max(least);
-        if claimed >= now || !self.send.is_outstanding() {
+        // Every link of IPv6 carries its least MTU: who says otherwise is not believed at all (RFC 8201 section 4).
+        let absurd = !self.key.is_ipv4() && mtu < LEAST_V6;
+        if absurd || claimed >= now || !self.send.is_outstanding() {
             return cx.drop(DropReason::IrrelevantIcmp);
         }
         let headers = self.headers() + self.option_length();

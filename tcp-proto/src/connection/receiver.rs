@@ -135,6 +135,7 @@ impl Receiver {
 
     /// Whether a timestamp comes from the past (PAWS, RFC 7323 section 5.3).
     //= docs/rfc/rfc7323.md#5.5-outdated
+    //= docs/rfc/rfc7323.md#3.2-unagreed
     pub(super) fn is_old(&self, timestamp: u32, now: Instant) -> bool {
         self.recent.is_some_and(|recent| {
             (timestamp.wrapping_sub(recent.value) as i32) < 0
@@ -197,16 +198,21 @@ impl Receiver {
         blocks
     }
 
-    /// Bytes arrived: notes them if they are here already, all of them (RFC 2883), and the peer may have repeated them:
-    /// a report of what a stranger made up would mislead the peer about its losses. `had`: bytes of the stream so far.
+    /// Bytes arrived: notes the first of them that are here already (RFC 2883), if the peer may have repeated them: a
+    /// report of what a stranger made up would mislead the peer about its losses. `had`: bytes of the stream so far.
     //= docs/rfc/rfc2883.md#4.1-full
+    //= docs/rfc/rfc2883.md#4.2-partial
     pub(super) fn note_twice(&mut self, span: Span, had: u64) {
-        let back = u64::from(self.next - span.start);
-        let was_here = self.has_recently_had(span.start) && back <= had + u64::from(self.finished());
-        let old = span.end.at_or_before(self.next) && was_here;
-        if !span.is_empty() && (old || self.buffer.as_ref().is_some_and(|buffer| buffer.run_around(span).is_some())) {
-            self.twice = span;
-        }
+        let delivered = Span { start: span.start, end: span.end.earliest(self.next) };
+        let was_here = || {
+            let back = u64::from(self.next - span.start);
+            self.has_recently_had(span.start) && back <= had + u64::from(self.finished())
+        };
+        let twice = match delivered.start.before(delivered.end) {
+            true => was_here().then_some(delivered),
+            false => self.buffer.as_ref().and_then(|buffer| buffer.overlap(span)),
+        };
+        self.twice = twice.unwrap_or(self.twice);
     }
 
     /// Whether something arrived twice that the peer is to be told of.

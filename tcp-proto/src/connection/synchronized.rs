@@ -60,6 +60,7 @@ impl Connection {
     /// timestamp that was agreed passes, although section 3.2 would have it dropped: some middleboxes strip it
     /// (docs/decisions/0001).
     //= docs/rfc/rfc7323.md#5.3-paws
+    //= docs/rfc/rfc7323.md#3.2-no-abort
     pub(super) fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Step {
         let old = segment.options.timestamps.is_some_and(|timestamps| self.recv.is_old(timestamps.value, cx.now));
         if !old || segment.rst() {
@@ -471,6 +472,7 @@ impl Connection {
     //= docs/rfc/rfc9293.md#MUST-40
     //= docs/rfc/rfc9293.md#SHLD-18
     //= docs/rfc/rfc5681.md#4.2-delayed-ack
+    //= docs/rfc/rfc5681.md#4.2-500ms
     fn delay_ack(&mut self, cx: &Context<'_>) {
         if self.config.delayed_ack.is_zero() {
             self.recv.owed.now = true;

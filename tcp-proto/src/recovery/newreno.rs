@@ -32,12 +32,23 @@ pub(crate) struct NewReno {
     /// What recovery adds to the congestion window, bytes: each duplicate ACK tells of a segment that left the
     /// network; a partial ACK takes back what it acknowledges, and more if duplicate ACKs were lost.
     inflation: i32,
+    /// Whether recovery ended and nothing sent after it began is acknowledged yet: duplicate ACKs may be of what it
+    /// repeated needlessly.
+    echoes: bool,
 }
 
 impl NewReno {
     /// Nothing sent yet; `next` is SND.NXT.
     pub(super) fn new(next: SeqNum) -> Self {
-        NewReno { phase: Phase::Open, duplicates: 0, head_due: false, recover: next, cursor: next, inflation: 0 }
+        NewReno {
+            phase: Phase::Open,
+            duplicates: 0,
+            head_due: false,
+            recover: next,
+            cursor: next,
+            inflation: 0,
+            echoes: false,
+        }
     }
 
     /// What to send next: the first unacknowledged segment at once when it is due.
@@ -94,9 +105,9 @@ impl NewReno {
     //= docs/rfc/rfc6582.md#3.2-timeout
     fn on_duplicate(&mut self, news: &News<'_>, congestion: &mut Congestion) {
         let at = news.at;
-        // Until everything that a timeout sent again is acknowledged, repeats of it are no new loss (RFC 6582
-        // section 3.2, step 1).
-        if self.phase == Phase::Timeout {
+        // Until more is acknowledged than was sent when recovery began, duplicates are of what it repeated and no new
+        // loss (RFC 6582 section 3.2, steps 2 and 4).
+        if self.phase == Phase::Timeout || self.echoes {
             return;
         }
         // A segment has left the network, so that another may go; before the loss is certain already (limited
@@ -106,6 +117,7 @@ impl NewReno {
         if self.phase == Phase::Open && self.duplicates == DUPLICATE_THRESHOLD {
             // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
             news.figures.count(Figure::FastRetransmit);
+            //= docs/rfc/rfc5681.md#3.2-limited
             congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
             self.phase = Phase::Fast;
             self.recover = at.next;
@@ -129,10 +141,12 @@ impl NewReno {
             next: at.next,
             now: news.now,
             rtt: None,
+            smoothed: news.trips.smoothed,
         };
         match self.phase {
             Phase::Open => {
                 self.inflation = 0;
+                self.echoes = false;
                 congestion.on_ack(&growth(before));
             }
             _ if repaired => {
@@ -157,8 +171,10 @@ impl NewReno {
         }
     }
 
+    //= docs/rfc/rfc6582.md#3.2-enter
     fn end(&mut self, at: Outstanding, congestion: &mut Congestion) {
         self.phase = Phase::Open;
+        self.echoes = at.una == self.recover;
         self.inflation = 0;
         congestion.on_recovered(at.in_flight(), at.mss);
     }

@@ -107,6 +107,7 @@ impl Sack {
     }
 
     /// What to send next. `more`: whether there is something new that the peer's window allows.
+    //= docs/rfc/rfc3042.md#2-sack
     pub(super) fn next(&self, at: Outstanding, window: u32, more: bool) -> Next {
         if self.probe_due {
             return self.next_probe(at, more);
@@ -198,6 +199,7 @@ impl Sack {
             next: news.at.next,
             now: news.now,
             rtt,
+            smoothed: news.trips.smoothed,
         };
         let found = self.detect(news);
         match &mut self.phase {
@@ -262,7 +264,7 @@ impl Sack {
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
     /// the first sending (RFC 3522), or by reports of every repetition as a duplicate (RFC 2883). Whether it did.
     //= docs/rfc/rfc3522.md#3.2-spurious
-    //= docs/rfc/rfc4015.md#3.2-no-resend
+    //= docs/rfc/rfc4015.md#3.3-no-resend
     fn undo_if_needless(&mut self, news: &News<'_>, duplicate: Option<Span>, congestion: &mut Congestion) -> bool {
         let Some(undo) = &mut self.undo else { return false };
         let Some(stamp) = undo.stamp else { return false };
@@ -372,6 +374,7 @@ impl Sack {
     /// How long after a sending or an ACK a probe is due; `None`: none is (RFC 8985 section 7.2).
     //= docs/rfc/rfc8985.md#7.2-pto
     //= docs/rfc/rfc8985.md#7.3-one
+    //= docs/rfc/rfc8985.md#7.3-rto
     pub(super) fn probe_timeout(&self, at: Outstanding, smoothed: Duration) -> Option<Duration> {
         let quiet = !self.is_active() && self.probe.is_none() && self.board.sacked() == 0 && !self.board.is_empty();
         let alone = if at.next - at.una <= at.mss { PEERS_DELAYED_ACK } else { Duration::ZERO };

@@ -72,7 +72,7 @@ impl Scoreboard {
     }
 
     /// Octets were sent: those before `next` (SND.NXT) again, the rest for the first time.
-    //= docs/rfc/rfc8985.md#6.1-sent
+    //= docs/rfc/rfc8985.md#4-sent
     pub(super) fn sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         if span.start.before(next) {
             self.sent_again(Span { start: span.start, end: span.end.earliest(next) }, now);

@@ -8,6 +8,7 @@ use crate::defaults;
 //= docs/rfc/rfc9293.md#MUST-40
 //= docs/rfc/rfc9293.md#SHLD-18
 //= docs/rfc/rfc5681.md#4.2-delayed-ack
+//= docs/rfc/rfc5681.md#4.2-500ms
 #[test]
 fn an_ack_waits_40_ms_for_a_segment_to_carry_it() {
     let mut t = Trace::established(defaults());

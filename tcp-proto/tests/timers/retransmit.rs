@@ -96,6 +96,7 @@ fn progress_gives_the_next_segment_all_its_retries() {
 
 //= docs/rfc/rfc6298.md#5.1-start
 //= docs/rfc/rfc6298.md#5.3-restart
+//= docs/rfc/rfc6298.md#5.2-stop
 #[test]
 fn the_timer_starts_with_the_first_outstanding_segment_and_over_when_some_of_it_is_acknowledged() {
     let mut t = established(TcpConfig { nodelay: true, ..defaults() });

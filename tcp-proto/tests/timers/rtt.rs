@@ -18,6 +18,7 @@ fn round_trip(t: &mut Trace, at: u32, rtt: u64) {
 //= docs/rfc/rfc9293.md#MUST-18
 //= docs/rfc/rfc6298.md#2.2-first
 //= docs/rfc/rfc6298.md#2.3-next
+//= docs/rfc/rfc6298.md#2.3-gains
 #[test]
 fn the_rto_is_srtt_plus_four_times_the_variation() {
     let mut t = established_after(defaults(), 100);
