@@ -109,8 +109,12 @@ impl Observer {
             return (segment, None);
         }
         trace::sent(now, host, queue, &segment);
-        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up.
-        let stranger = segment.flags.ack && self.strangers.contains(&segment.ack);
+        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up; and
+        // so is the RST that answers that.
+        let stranger = match (segment.flags.ack, segment.flags.rst) {
+            (true, _) => self.strangers.contains(&segment.ack),
+            (false, rst) => rst && self.strangers.contains(&segment.seq),
+        };
         for checker in self.checkers.iter_mut().filter(|_| !stranger) {
             checker.segment(Segment::clone(&segment));
         }
