@@ -81,9 +81,22 @@ impl Connection {
         if self.is_acceptable(segment) {
             return NEXT;
         }
+        if self.acknowledges_probe(segment) {
+            self.fifth_check_ack(cx, segment)?;
+        }
         cx.drop(DropReason::OutOfWindow);
         self.answer_unacceptable(cx, segment);
         DONE
+    }
+
+    /// Whether a segment that came one octet too early acknowledges what we probed a closed window with. Its sender has
+    /// probed, too, and does not know that we took its octet; nor does it look at what we send with the number before
+    /// ours. If neither looked at the other's ACKs, neither would ever get on (docs/decisions/0012).
+    fn acknowledges_probe(&self, segment: &Segment<'_>) -> bool {
+        let flows = self.state.is_synchronized() && self.state != State::TIME_WAIT;
+        let plain = segment.has_ack() && !segment.rst() && !segment.syn();
+        let news = segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next);
+        flows && plain && news && segment.seq + 1 == self.recv.next && self.send.acceptable_seq() != self.send.next
     }
 
     /// What the next ACK tells of a segment that is here already, if the peer understands it.

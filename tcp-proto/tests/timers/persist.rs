@@ -210,6 +210,32 @@ fn our_acks_stay_inside_a_closed_window_while_it_is_probed() {
 }
 
 #[test]
+fn two_that_probe_each_other_learn_that_their_probes_were_taken() {
+    let mut t = closed_window(TcpConfig { delayed_ack: ms(0), ..defaults() });
+    t.write(100);
+    t.stack_at(200, ". 1:2 ack 1");
+    t.peer(". 1:2 ack 1 win 0");
+    t.stack(". 1:1 ack 2");
+    // The peer took our octet, does not know that we took its own, and has room now.
+    t.peer(". 1:1 ack 2 win 1000");
+    t.stack("PA 2:101 ack 2");
+    t.peer(". 2:2 ack 101 win 1000");
+    assert_eq!(t.timers(), []);
+}
+
+#[test]
+fn who_did_not_probe_takes_no_ack_of_a_segment_before_the_window() {
+    let mut t = Trace::established_with(TcpConfig { delayed_ack: ms(0), ..defaults() }, PEER_SYN, 1000);
+    t.write(100);
+    t.stack("PA 1:101 ack 1");
+    t.peer(". 1:2 ack 1");
+    t.stack(". 101:101 ack 2");
+    t.peer(". 1:1 ack 101");
+    t.stack(". 101:101 ack 2");
+    assert_eq!(t.timers(), [("retransmit", 200)]);
+}
+
+#[test]
 fn probes_are_no_retransmissions_for_the_application_nor_for_what_follows_them() {
     let mut t = closed_window(TcpConfig { retries1: 2, ..defaults() });
     t.write(100);
