@@ -10,7 +10,7 @@ use crate::app::Stage;
 use crate::chance::Chance;
 use crate::count::Counts;
 use crate::faults::Trouble;
-use crate::host::Host;
+use crate::host::{Host, Worker};
 use crate::judge::Judge;
 use crate::link::{Flying, Link, Weather};
 use crate::observer::{Observer, Ports};
@@ -241,10 +241,12 @@ impl World {
         }
     }
 
-    /// An attacker sees a frame, and sends some of its own. Opens are left alone: one that is lost while a forged SYN
-    /// arrives is refused, as the RFC has it.
+    /// An attacker sees a frame, and sends some of its own. Opens are left alone: a forged SYN can end one, as the RFC has
+    /// it (docs/decisions/0011).
     fn forge(&mut self, host: usize, at: Instant, seen: &Flying) {
-        let opens = seen.segment.as_ref().is_none_or(|(segment, _)| segment.flags.syn);
+        let opening = |worker: &Worker| worker.stack.count(State::SYN_SENT) > 0;
+        let opens = seen.segment.as_ref().is_none_or(|(segment, _)| segment.flags.syn)
+            || self.hosts[1 - host].workers.iter().any(opening);
         if opens || !self.chance.happens(self.plan.faults.forgery) {
             return;
         }
