@@ -10,6 +10,7 @@ extern crate alloc;
 
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+pub mod cookie;
 pub mod counters;
 pub mod decide;
 pub mod layout;
