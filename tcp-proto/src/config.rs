@@ -57,6 +57,8 @@ pub struct TcpConfig {
     pub backlog: u32,
     /// Capacity of the SYN queue (SYN_RCVD), connections; of all stacks together, each has its share.
     pub syn_backlog: u32,
+    /// When SYNs are answered with cookies. RFC 4987 section 3.6.
+    pub syn_cookies: SynCookies,
     /// Largest MSS we announce, bytes; `None`: what the interface's MTU allows. RFC 9293 section 3.7.1.
     pub mss: Option<u16>,
     /// Whether window scaling is offered and accepted. RFC 7323 section 2.
@@ -83,6 +85,19 @@ pub struct TcpConfig {
     pub dscp: u8,
     /// How the RTO follows from round-trip times.
     pub rtt_estimator: RttEstimator,
+}
+
+/// When a listener answers a SYN with a cookie instead of keeping it. Without keys
+/// ([`crate::Stack::set_cookie_keys`]) it never does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SynCookies {
+    /// When its SYN queue is full.
+    #[default]
+    Auto,
+    /// Always; but a SYN that succeeds a connection in TIME_WAIT is kept, because its number must be above that one's.
+    Always,
+    /// Never: with a full SYN queue it is dropped.
+    Never,
 }
 
 /// How round-trip times become a retransmission timeout.
@@ -147,6 +162,7 @@ impl Default for TcpConfig {
             linger: None,
             backlog: 4096,
             syn_backlog: 4096,
+            syn_cookies: SynCookies::default(),
             mss: None,
             window_scale: true,
             timestamps: true,
@@ -189,6 +205,8 @@ pub struct StackConfig {
     /// Whether a checksum field that holds only the pseudo-header sum is accepted
     /// (veth peers that leave checksums to hardware that does not exist).
     pub accept_partial_checksum: bool,
+    /// Whether the XDP program, too, issues cookies and resets strangers: every ACK that gets here may bring one back.
+    pub program_answers: bool,
     /// Resets per second sent for segments without a connection.
     pub rst_rate: u32,
 }
@@ -205,6 +223,7 @@ impl Default for StackConfig {
             ephemeral_ports: 40_000..=49_999,
             stacks: 1,
             accept_partial_checksum: false,
+            program_answers: false,
             rst_rate: 1000,
         }
     }

@@ -40,8 +40,9 @@ pub use api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
     ListenOptions, ListenerId, ListenerInfo, NoEntry, Received, SoftError,
 };
-pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, TcpConfig};
+pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, SynCookies, TcpConfig};
 pub use device::{Device, turn};
-pub use stack::{ConnectionMut, Stack};
+pub use stack::{ConnectionMut, CookieDemand, Stack};
+pub use tcp_common::cookie::CookieKeys;
 pub use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 pub use time::Instant;
