@@ -35,7 +35,8 @@ pub trait Device {
 
     /// A listener's SYN queue overflowed into SYN cookies: the XDP program, if it resets strangers by itself, is to let
     /// ACKs to it pass that bring one back. Called before the cookies leave, at most once a second for each listener.
-    fn demand_cookies(&mut self, demand: CookieDemand);
+    /// Without such a program there is nothing to do.
+    fn demand_cookies(&mut self, _demand: CookieDemand) {}
 
     /// Deletes entries of the connection table.
     fn remove(&mut self, keys: &[ConnectionKey]);
