@@ -112,7 +112,7 @@ pub fn from_bytes(bytes: [u8; 16]) -> IpAddr {
 pub struct ConnectionValue {
     /// State; printed by name.
     pub state: State,
-    /// Bit 0 ([`FLAG_TIMESTAMPS`]): timestamps were negotiated.
+    /// Bit 0 ([`FLAG_TIMESTAMPS`]): timestamps were negotiated. Bit 1 ([`FLAG_COOKIE`]): the program made the entry.
     pub flags: u8,
     /// RX queue whose worker owns the connection.
     pub queue: u16,
@@ -138,6 +138,8 @@ pub struct ConnectionValue {
 
 /// [`ConnectionValue::flags`]: timestamps were negotiated (RFC 7323).
 pub const FLAG_TIMESTAMPS: u8 = 1;
+/// [`ConnectionValue::flags`]: the program made the entry when a cookie came back, and the daemon has not written it.
+pub const FLAG_COOKIE: u8 = 2;
 
 const _: () = assert!(size_of::<ConnectionValue>() == 64);
 

@@ -10,6 +10,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
+use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
 use tcp_common::decide::{Connection, Decision, Maps, Sockets};
 use tcp_common::layout::{
@@ -50,6 +51,14 @@ static ADDRESSES: HashMap<[u8; 16], u32, { MAX_ADDRESSES as usize }> = HashMap::
 /// The ICMP errors that this CPU has let through.
 #[btf_map]
 static ICMP_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
+
+/// The keys of cookies. Not pinned: nobody else has to know them.
+#[btf_map]
+static COOKIE_KEYS: Array<CookieKeys, 1> = Array::new();
+
+/// Until when the daemon wants cookies for a listener, by its index; CLOCK_MONOTONIC, ns.
+#[btf_map]
+static COOKIE_DEMAND: Array<u64, { MAX_LISTENERS as usize }> = Array::new();
 
 /// The maps as seen by a frame of one queue.
 pub struct KernelMaps {

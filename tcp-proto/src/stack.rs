@@ -345,6 +345,12 @@ impl Stack {
         (end < self.entries.end() as usize).then_some(end)
     }
 
+    /// Whether a connection in any state has this 4-tuple.
+    #[must_use]
+    pub fn has_connection(&self, key: &ConnectionKey) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Figures of a listener.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<ListenerInfo> {

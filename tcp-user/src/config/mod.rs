@@ -182,7 +182,6 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
     let interface = overrides.interface.or(file.interface).ok_or(ConfigError::NoInterface)?;
     check_interface_name(&interface)?;
     let default_tcp = file.tcp.unwrap_or_default();
-    tcp_warnings("[tcp]", &default_tcp, &mut warnings);
     let tcp = Arc::new(merge("[tcp]", &TcpConfig::default(), &default_tcp)?);
     let mut listeners = Vec::new();
     for table in file.listen {
@@ -229,10 +228,7 @@ fn listener(table: ListenTable, default: &Arc<TcpConfig>, warnings: &mut Vec<Str
     let place = format!("listener {address}");
     service_warnings(&place, &service, warnings);
     let tcp = match tcp {
-        Some(own) => {
-            tcp_warnings(&place, &own, warnings);
-            Arc::new(merge(&place, default, &own)?)
-        }
+        Some(own) => Arc::new(merge(&place, default, &own)?),
         None => Arc::clone(default),
     };
     Ok(Listener { address, service, tcp, foreign_address: foreign_address.unwrap_or(false) })
@@ -306,6 +302,13 @@ fn overlay_features(mut config: TcpConfig, table: &TcpTable) -> TcpConfig {
     if let Some(answer) = table.no_connection {
         config.reset_unknown = answer == NoConnection::Reset;
     }
+    if let Some(cookies) = table.syn_cookies {
+        config.syn_cookies = match cookies {
+            SynCookies::Auto => tcp_proto::SynCookies::Auto,
+            SynCookies::Always => tcp_proto::SynCookies::Always,
+            SynCookies::Never => tcp_proto::SynCookies::Never,
+        };
+    }
     if let Some(estimator) = table.rtt_estimator {
         config.rtt_estimator = match estimator {
             RttEstimator::Rfc6298 => tcp_proto::RttEstimator::Rfc6298,
@@ -359,15 +362,6 @@ fn service_warnings(place: &str, service: &Service, warnings: &mut Vec<String>) 
     }
     if proxy.balance.is_some() {
         warnings.push(format!("{place}: `balance` has no effect yet"));
-    }
-}
-
-fn tcp_warnings(place: &str, table: &TcpTable, warnings: &mut Vec<String>) {
-    let mut without_effect = |key: &str, instead: &str| {
-        warnings.push(format!("{place}: `{key}` has no effect yet: {instead}"));
-    };
-    if matches!(table.syn_cookies, Some(SynCookies::Auto | SynCookies::Always)) {
-        without_effect("syn_cookies", "no cookies are sent");
     }
 }
 
