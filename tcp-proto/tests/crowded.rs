@@ -1,5 +1,5 @@
 //! Many connections at once, under peers, an application and limits that know no measure: random segments aimed at
-//! whatever lives, random calls, little memory, short queues. After every step the stack must be in order: queues and
+//! whatever lives, random calls, little memory, short queues, SYN cookies that come back or don't. After every step the stack must be in order: queues and
 //! counters say what the rows say, whoever waits was told, whatever is outstanding has a timer. In the end the
 //! application goes and the peers fall silent: everything must end by itself and give back what it held.
 //!
@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{LOCAL, PEER_MAC, Seg, frame, ms};
+use common::{LOCAL, PEER_MAC, Seg, frame, ms, read_frame};
+use tcp_common::cookie::epoch;
 use tcp_proto::{
-    ConnectOptions, ConnectionId, ConnectionInfo, Event, Instant, LinkAddress, ListenOptions, ListenerId, Received,
-    Stack, StackConfig, State, TcpConfig,
+    ConnectOptions, ConnectionId, ConnectionInfo, CookieKeys, Event, Instant, LinkAddress, ListenOptions, ListenerId,
+    Received, Stack, StackConfig, State, SynCookies, TcpConfig,
 };
 
 const SEEDS: u32 = 300;
@@ -29,10 +30,12 @@ fn whatever_peers_and_applications_do_the_stack_is_in_order_and_comes_to_an_end(
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(SEEDS),
     };
+    let (all, mut returned) = (seeds.len(), 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| Crowded::new(seed).run());
-        outcome.unwrap_or_else(|_| panic!("the seed that fails: {seed}"));
+        returned += outcome.unwrap_or_else(|_| panic!("the seed that fails: {seed}"));
     }
+    assert!(all < SEEDS as usize || returned > SEEDS.into(), "only {returned} cookies came back");
 }
 
 /// What the application of a connection waits to be told of.
@@ -50,6 +53,10 @@ struct Crowded {
     listener: ListenerId,
     /// What the application holds, in the order in which it got hold of it.
     held: Vec<(ConnectionId, Waits)>,
+    /// Cookies that left last: to whom, and the ACK that brings each back.
+    cookies: Vec<(SocketAddr, Seg)>,
+    /// The same, that were brought back.
+    returned: Vec<(SocketAddr, Seg)>,
 }
 
 impl Crowded {
@@ -64,13 +71,19 @@ impl Crowded {
             ..StackConfig::default()
         };
         let mut stack = Stack::new(config, [seed as u8; 32], now);
+        let mut keys = CookieKeys::default();
+        let epoch = epoch(now.as_nanos());
+        (epoch..epoch + 3).for_each(|epoch| keys.put(epoch, [epoch, seed.into()]));
+        stack.set_cookie_keys(keys);
         let listener = stack.listen(LOCAL.parse().unwrap(), ListenOptions { tcp: tcp.clone() }).unwrap();
-        Crowded { stack, now, chance, tcp, listener, held: Vec::new() }
+        Crowded { stack, now, chance, tcp, listener, held: Vec::new(), cookies: Vec::new(), returned: Vec::new() }
     }
 
-    fn run(mut self) {
+    /// Runs; how many cookies were good.
+    fn run(mut self) -> u64 {
         for _ in 0..STEPS {
-            match self.chance.below(12) {
+            match self.chance.below(14) {
+                12 | 13 => self.cookie_returns(),
                 0..6 => self.segment_arrives(),
                 6 => self.get_hold_of_one(),
                 7..10 => self.act(),
@@ -85,7 +98,9 @@ impl Crowded {
             }
             self.check();
         }
+        let returned = self.figure("cookie_ok");
         self.everything_ends();
+        returned
     }
 
     fn rows(&self) -> Vec<ConnectionInfo> {
@@ -109,6 +124,50 @@ impl Crowded {
             }
         };
         self.stack.handle_frame(self.now, &frame(remote, local, &segment));
+    }
+
+    /// The ACK that brings a cookie back, now or again, with whatever a first segment may carry.
+    fn cookie_returns(&mut self) {
+        let list = if self.chance.below(4) == 0 { &self.returned } else { &self.cookies };
+        let Some((remote, ack)) = list.get(self.chance.below(list.len().max(1) as u64) as usize).cloned() else {
+            return;
+        };
+        let before = (self.figure("cookie_ok"), self.rows().len());
+        let mut segment = ack.clone();
+        segment.flags = self.chance.pick(&[16, 16, 16, 24, 17, 48]);
+        segment.payload = vec![7; self.chance.pick(&[0, 0, 10, 1400])];
+        segment.window = self.chance.pick(&[0, 1, 1000, 65_535]);
+        let spoilt = self.chance.below(4) == 0;
+        if spoilt {
+            segment.ack = segment.ack.wrapping_add(1 + self.chance.below(u64::from(u32::MAX)) as u32);
+        }
+        self.stack.handle_frame(self.now, &frame(remote, LOCAL.parse().unwrap(), &segment));
+        let made = (self.figure("cookie_ok") - before.0, self.rows().len() as i64 - before.1 as i64);
+        assert!(!spoilt || made.0 == 0, "a cookie that never was is good");
+        assert!(made.0 == 1 || made.1 <= 0, "a connection without a cookie");
+        self.returned.push((remote, ack));
+        if self.returned.len() > 8 {
+            self.returned.remove(0);
+        }
+    }
+
+    /// What left belongs to no connection and answers a SYN: a cookie.
+    fn note_cookie(&mut self, sent: &[u8]) {
+        let (local, remote, segment) = read_frame(sent);
+        let known = self.rows().iter().any(|row| row.key.remote() == remote && row.key.local() == local);
+        if segment.flags & 2 == 0 || known {
+            return;
+        }
+        let timestamps = segment.timestamps.map(|(ours, theirs)| (theirs.wrapping_add(1), ours));
+        let (seq, ack) = (segment.ack, segment.seq.wrapping_add(1));
+        self.cookies.push((remote, Seg { seq, ack, timestamps, ..Seg::parse(". 0:0") }));
+        if self.cookies.len() > 8 {
+            self.cookies.remove(0);
+        }
+    }
+
+    fn figure(&self, name: &str) -> u64 {
+        self.stack.figures().into_iter().find(|(known, _)| *known == name).expect("a figure").1
     }
 
     fn get_hold_of_one(&mut self) {
@@ -174,8 +233,12 @@ impl Crowded {
     fn send_everything(&mut self) {
         let (mut new, mut changed, mut buffer) = (Vec::new(), Vec::new(), [0; 2000]);
         self.stack.take_table_writes(self.now, &mut new, &mut changed);
-        let sent = (0..MANY).take_while(|_| self.stack.poll_transmit(self.now, &mut buffer).is_some()).count();
-        assert!(sent < MANY as usize, "it sends without end");
+        let mut sent = 0;
+        while let Some(length) = self.stack.poll_transmit(self.now, &mut buffer) {
+            self.note_cookie(&buffer[..length]);
+            sent += 1;
+            assert!(sent < MANY, "it sends without end");
+        }
         assert!(!self.stack.wants_transmit(), "it wants to send what it does not send");
         let _ = self.stack.take_table_removals();
     }
@@ -260,6 +323,7 @@ fn options(chance: &mut Chance) -> TcpConfig {
         delayed_ack: chance.pick(&[Duration::ZERO, ms(40)]),
         backlog: chance.pick(&[1, 100]),
         syn_backlog: chance.pick(&[1, 100]),
+        syn_cookies: chance.pick(&[SynCookies::Auto, SynCookies::Always, SynCookies::Never]),
         ..TcpConfig::default()
     }
 }

@@ -102,6 +102,7 @@ const LISTENER_LIMITS: &[Limit] = &[
 fn count(stats: &Stats, counter: &str) -> Option<u64> {
     match counter.split_once('.') {
         Some(("drops", reason)) => stats.drops.get(reason).copied(),
+        Some(("figures", figure)) => stats.figures.get(figure).copied(),
         Some(("waits", cause)) => stats.waits.get(cause).copied(),
         Some(("rings", "handover_full")) => Some(stats.rings.iter().map(|ring| ring.handover.handover_full).sum()),
         None if counter == "clients_waited" => Some(stats.clients_waited),
@@ -178,7 +179,8 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/limits.md");
 
     /// Where the table's tests are.
-    const TESTS: [(&str, &str); 11] = [
+    const TESTS: [(&str, &str); 12] = [
+        ("cookies", include_str!("../../../tcp-proto/tests/cookies.rs")),
         ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
         ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
         ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),

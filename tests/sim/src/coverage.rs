@@ -26,8 +26,8 @@ const NEVER: [(State, Cause, &str); 9] = [
     (State::TIME_WAIT, Cause::Reset, "no change (RFC 1337)"),
 ];
 
-/// Reasons of drops that frames which pass the XDP program can't have, or that these loads don't reach.
-const NOT_HERE: [(&str, &str); 9] = [
+/// Reasons of drops that frames which pass the XDP program can't have, and figures, that these loads don't reach.
+const NOT_HERE: [(&str, &str); 13] = [
     ("fragment", "the XDP program drops fragments"),
     ("not_tcp", "the XDP program passes what is not TCP"),
     ("martian", "the path forges no addresses"),
@@ -36,6 +36,10 @@ const NOT_HERE: [(&str, &str); 9] = [
     ("reply_queue_full", "no hundreds of strangers at once"),
     ("too_many_orphans", "no thousands of connections"),
     ("other_stacks", "a SYN and its copy on two queues in the same moment: a few of ten thousand seeds"),
+    ("cookie_sent", "hosts have no keys: `crowded` in tcp-proto's tests searches what cookies come to"),
+    ("cookie_ok", "hosts have no keys"),
+    ("cookie_bad", "hosts have no keys"),
+    ("no_cookie", "hosts have no keys"),
     ("too_many_gaps", "hardly any window here has room for so many"),
 ];
 
@@ -48,10 +52,12 @@ pub fn table(total: &Total) -> (String, Vec<String>) {
         names.iter().map(|name| ((*name).to_owned(), counts.of(name))).collect()
     };
     let decisions: Vec<_> = Decided::ALL.iter().map(|outcome| outcome.name()).collect();
-    let drops = sum.drops.iter().filter(|(name, _)| NOT_HERE.iter().all(|(never, _)| never != name));
+    let here = |name: &str| NOT_HERE.iter().all(|(never, _)| *never != name);
+    let drops = sum.drops.iter().filter(|(name, _)| here(name));
+    let figures = sum.figures.iter().filter(|(name, _)| here(name));
     let groups = [
         ("states and what changed them", transitions(total)),
-        ("timers, repairs, probes", sum.figures.iter().map(|(name, count)| (name.to_owned(), count)).collect()),
+        ("timers, repairs, probes", figures.map(|(name, count)| (name.to_owned(), count)).collect()),
         ("faults", named(&sum.faults, &faults::NAMES)),
         ("decisions of the XDP program", named(&sum.faults, &decisions)),
         ("dropped segments", drops.map(|(name, count)| (name.to_owned(), count)).collect()),
