@@ -7,26 +7,68 @@
 mod log;
 mod maps;
 
-use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::helpers::bpf_xdp_adjust_meta;
+use core::hint::black_box;
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::{bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
-use tcp_common::decide::{Decision, Verdict, decide};
+use tcp_common::answer::{Room, answer};
+use tcp_common::counters::DropReason;
+use tcp_common::decide::{Decision, Maps, Verdict, decide};
+use tcp_common::headers::MAX_HEADER;
 use tcp_common::layout::Handover;
 use tcp_common::packet::Frame;
+use tcp_common::reply::{Extent, MAX_REPLY, REPLY_ROOM};
 
-use crate::maps::KernelMaps;
+use crate::maps::{KernelMaps, room};
 
 /// The program of one interface.
 #[xdp]
 fn xtcp(context: XdpContext) -> u32 {
     let maps = KernelMaps { queue: context.rx_queue_index() };
-    let frame = ReceivedFrame { data: context.data(), end: context.data_end() };
+    let frame = ReceivedFrame::new(&context);
     let mut key = ConnectionKey::default();
-    let decision = decide(&frame, &maps, &mut key);
+    let mut decision = decide(&frame, &maps, &mut key);
+    if decision.question().is_some()
+        && let Some(config) = maps.config()
+        && config.answers != 0
+    {
+        decision.verdict = consider(&context, &key, &decision);
+    }
     maps.count(&decision);
     carry_out(&context, &decision, &maps, &key)
+}
+
+/// What becomes of a segment that the program may answer by itself; the answer is in the frame then.
+///
+/// Not inlined: apart from the rest it has less on its stack, and is rarely the way of a connection's segment.
+#[inline(never)]
+fn consider(context: &XdpContext, key: &ConnectionKey, decision: &Decision<'_>) -> Verdict {
+    let Some(room) = room() else { return decision.verdict };
+    let maps = KernelMaps { queue: context.rx_queue_index() };
+    let outcome = answer(&ReceivedFrame::new(context), &maps, key, decision, room);
+    match outcome.verdict {
+        Verdict::Answer(_) if !put(context, &outcome.reply, room) => Verdict::Drop(DropReason::NoRoom),
+        verdict => verdict,
+    }
+}
+
+/// Replaces the frame by the answer.
+#[inline(always)]
+fn put(context: &XdpContext, reply: &Extent, room: &Room) -> bool {
+    let (start, length) = (black_box(reply.start), black_box(reply.length));
+    if start > REPLY_ROOM - MAX_REPLY || length == 0 || length > MAX_REPLY {
+        return false;
+    }
+    let longer = length as i32 - (context.data_end() - context.data()) as i32;
+    // SAFETY: `context` is the one that the kernel gave us; pointers into the frame are not used any more. The room
+    // has `length` bytes from `start` on (checked above).
+    unsafe {
+        (longer == 0 || bpf_xdp_adjust_tail(context.ctx, longer) == 0)
+            && bpf_xdp_store_bytes(context.ctx, 0, room.reply.as_ptr().add(start).cast_mut().cast(), length as u32) == 0
+    }
 }
 
 #[inline(always)]
@@ -41,6 +83,7 @@ fn carry_out(context: &XdpContext, decision: &Decision, maps: &KernelMaps, key: 
             }
             maps.steer()
         }
+        Verdict::Answer(_) => xdp_action::XDP_TX,
         Verdict::Drop(reason) => {
             log::drop(reason, key);
             xdp_action::XDP_DROP
@@ -64,8 +107,16 @@ fn hand_over(context: &XdpContext, hint: &Handover) {
 
 /// The frame in the driver's memory; the verifier checks the checks.
 struct ReceivedFrame {
+    context: *mut xdp_md,
     data: usize,
     end: usize,
+}
+
+impl ReceivedFrame {
+    #[inline(always)]
+    fn new(context: &XdpContext) -> Self {
+        ReceivedFrame { context: context.ctx, data: context.data(), end: context.data_end() }
+    }
 }
 
 /// Above any frame; the verifier refuses to follow an offset that it can't see to be below 64 KiB.
@@ -89,6 +140,16 @@ impl Frame for ReceivedFrame {
     #[inline(always)]
     fn length(&self) -> usize {
         self.end - self.data
+    }
+
+    #[inline(always)]
+    fn copy<const N: usize>(&self, offset: usize, length: usize, to: &mut [u8; N]) -> bool {
+        let length = black_box(length);
+        if length == 0 || length > MAX_HEADER || length > N {
+            return false;
+        }
+        // SAFETY: `to` has room for `length` bytes (checked above); the kernel checks that the frame has them.
+        unsafe { bpf_xdp_load_bytes(self.context, offset as u32, to.as_mut_ptr().cast(), length as u32) == 0 }
     }
 }
 

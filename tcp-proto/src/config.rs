@@ -5,6 +5,8 @@ use core::iter::StepBy;
 use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
+use crate::connection::receiver;
+
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
 //= docs/rfc/rfc9293.md#MUST-27
 //= docs/rfc/rfc9293.md#MUST-49
@@ -57,6 +59,8 @@ pub struct TcpConfig {
     pub backlog: u32,
     /// Capacity of the SYN queue (SYN_RCVD), connections; of all stacks together, each has its share.
     pub syn_backlog: u32,
+    /// When SYNs are answered with cookies. RFC 4987 section 3.6.
+    pub syn_cookies: SynCookies,
     /// Largest MSS we announce, bytes; `None`: what the interface's MTU allows. RFC 9293 section 3.7.1.
     pub mss: Option<u16>,
     /// Whether window scaling is offered and accepted. RFC 7323 section 2.
@@ -83,6 +87,18 @@ pub struct TcpConfig {
     pub dscp: u8,
     /// How the RTO follows from round-trip times.
     pub rtt_estimator: RttEstimator,
+}
+
+/// When a listener answers SYNs with cookies, and keeps nothing of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SynCookies {
+    /// While its SYN queue is full; and the XDP program, while SYNs come faster than it could take them.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: SYNs are dropped while its SYN queue is full.
+    Never,
 }
 
 /// How round-trip times become a retransmission timeout.
@@ -147,6 +163,7 @@ impl Default for TcpConfig {
             linger: None,
             backlog: 4096,
             syn_backlog: 4096,
+            syn_cookies: SynCookies::Auto,
             mss: None,
             window_scale: true,
             timestamps: true,
@@ -161,6 +178,28 @@ impl Default for TcpConfig {
             dscp: 0,
             rtt_estimator: RttEstimator::Rfc6298,
         }
+    }
+}
+
+impl TcpConfig {
+    /// MSS that a SYN announces on a link with this MTU, bytes (RFC 9293 section 3.7.1).
+    //= docs/rfc/rfc9293.md#MUST-67
+    #[must_use]
+    pub fn announced_mss(&self, mtu: u16, is_ipv4: bool) -> u16 {
+        let link = mtu - if is_ipv4 { 40 } else { 60 };
+        self.mss.unwrap_or(link).min(link)
+    }
+
+    /// Window that a SYN announces, bytes; never scaled.
+    #[must_use]
+    pub fn initial_window(&self) -> u16 {
+        receiver::initial_capacity(self).min(u16::MAX.into()) as u16
+    }
+
+    /// Window scale that a SYN offers, 0 to 14 (RFC 7323 section 2).
+    #[must_use]
+    pub fn window_shift(&self) -> u8 {
+        receiver::scale_for(self.recv_buffer)
     }
 }
 

@@ -40,7 +40,7 @@ pub use api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
     ListenOptions, ListenerId, ListenerInfo, NoEntry, Received, SoftError,
 };
-pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, TcpConfig};
+pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, SynCookies, TcpConfig};
 pub use device::{Device, turn};
 pub use stack::{ConnectionMut, Stack};
 pub use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};

@@ -110,7 +110,7 @@ impl Stats {
 
     /// The listeners as the map LISTENERS has them.
     pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
-        (0..).zip(&self.listeners).map(|(index, listener)| (listener.address, listener.map_value(index)))
+        self.listeners.iter().map(|listener| (listener.address, listener.map_figures()))
     }
 
     fn add(&mut self, worker: &Report) {
@@ -176,18 +176,18 @@ impl ListenerStats {
         self.accept_overflows += info.accept_overflows;
     }
 
-    /// The same figures as the map LISTENERS has them; `index` is the position in the list of listeners.
-    fn map_value(&self, index: u32) -> ListenerValue {
+    /// The same figures as the map LISTENERS has them, and nothing else.
+    fn map_figures(&self) -> ListenerValue {
         ListenerValue {
-            index,
+            cookie_mode: u8::from(self.cookie_mode == "on"),
             syn_queue: self.syn_queue,
             syn_queue_max: self.syn_queue_max,
             accept_queue: self.accept_queue,
             accept_queue_max: self.accept_queue_max,
-            pad: 0,
             overflows: self.overflows,
             syn_overflows: self.syn_overflows,
             accept_overflows: self.accept_overflows,
+            ..ListenerValue::default()
         }
     }
 }

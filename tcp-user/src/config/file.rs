@@ -30,7 +30,7 @@ pub struct File {
     pub metrics: Option<SocketAddr>,
     /// Where the XDP program runs. Default `auto`: native, generic when the driver can't.
     pub xdp_mode: Option<XdpMode>,
-    /// Whether the program answers by itself. Default `auto`: on, except on veth. Without effect yet: off.
+    /// Whether the program answers by itself. Default `auto`: on, except on veth.
     pub xdp_tx: Option<XdpTx>,
     /// What to do with received checksums. Default `verify`.
     pub rx_checksum: Option<RxChecksum>,
@@ -127,7 +127,8 @@ pub struct TcpTable {
     pub backlog: Option<Bounded<1, 16_777_216>>,
     /// Capacity of the SYN queue, connections, 1 to 16,777,216. Default 4096. Of the whole listener, as `backlog`.
     pub syn_backlog: Option<Bounded<1, 16_777_216>>,
-    /// SYN cookies. Default `auto`. Without effect yet: `never`.
+    /// When SYNs are answered with cookies, and nothing is kept of them. Default `auto`: while the SYN queue is full,
+    /// and while SYNs come faster than it could take them.
     pub syn_cookies: Option<SynCookies>,
     /// What answers a segment without a connection: `reset` or `drop` (silence). Default `reset`.
     pub no_connection: Option<NoConnection>,

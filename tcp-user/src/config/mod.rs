@@ -45,6 +45,8 @@ pub struct Config {
     pub pin_path: PathBuf,
     /// Where the XDP program runs.
     pub xdp_mode: XdpMode,
+    /// Whether the program answers by itself.
+    pub xdp_tx: XdpTx,
     /// What to do with received checksums.
     pub rx_checksum: RxChecksum,
     /// VLAN ids served besides untagged frames.
@@ -182,7 +184,6 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
     let interface = overrides.interface.or(file.interface).ok_or(ConfigError::NoInterface)?;
     check_interface_name(&interface)?;
     let default_tcp = file.tcp.unwrap_or_default();
-    tcp_warnings("[tcp]", &default_tcp, &mut warnings);
     let tcp = Arc::new(merge("[tcp]", &TcpConfig::default(), &default_tcp)?);
     let mut listeners = Vec::new();
     for table in file.listen {
@@ -201,6 +202,7 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
         pin_path: file.pin_path.unwrap_or_else(|| Path::new(DEFAULT_PIN_ROOT).join(&interface)),
         interface,
         xdp_mode: file.xdp_mode.unwrap_or_default(),
+        xdp_tx: file.xdp_tx.unwrap_or_default(),
         rx_checksum: file.rx_checksum.unwrap_or_default(),
         vlans: file.vlans.unwrap_or_default().into_iter().map(values::Bounded::to).collect(),
         ephemeral_ports: file.ephemeral_ports.map_or(40_000..=49_999, |range| range.get()),
@@ -230,7 +232,6 @@ fn listener(table: ListenTable, default: &Arc<TcpConfig>, warnings: &mut Vec<Str
     service_warnings(&place, &service, warnings);
     let tcp = match tcp {
         Some(own) => {
-            tcp_warnings(&place, &own, warnings);
             Arc::new(merge(&place, default, &own)?)
         }
         None => Arc::clone(default),
@@ -306,6 +307,13 @@ fn overlay_features(mut config: TcpConfig, table: &TcpTable) -> TcpConfig {
     if let Some(answer) = table.no_connection {
         config.reset_unknown = answer == NoConnection::Reset;
     }
+    if let Some(cookies) = table.syn_cookies {
+        config.syn_cookies = match cookies {
+            SynCookies::Auto => tcp_proto::SynCookies::Auto,
+            SynCookies::Always => tcp_proto::SynCookies::Always,
+            SynCookies::Never => tcp_proto::SynCookies::Never,
+        };
+    }
     if let Some(estimator) = table.rtt_estimator {
         config.rtt_estimator = match estimator {
             RttEstimator::Rfc6298 => tcp_proto::RttEstimator::Rfc6298,
@@ -343,9 +351,6 @@ fn global_warnings(file: &File) -> Vec<String> {
     if file.metrics.is_some() {
         warnings.push("`metrics` has no effect yet: there is no metrics endpoint".to_owned());
     }
-    if matches!(file.xdp_tx, Some(XdpTx::On | XdpTx::Auto)) {
-        warnings.push("`xdp_tx` has no effect yet: the daemon gives every answer (off)".to_owned());
-    }
     warnings
 }
 
@@ -359,15 +364,6 @@ fn service_warnings(place: &str, service: &Service, warnings: &mut Vec<String>) 
     }
     if proxy.balance.is_some() {
         warnings.push(format!("{place}: `balance` has no effect yet"));
-    }
-}
-
-fn tcp_warnings(place: &str, table: &TcpTable, warnings: &mut Vec<String>) {
-    let mut without_effect = |key: &str, instead: &str| {
-        warnings.push(format!("{place}: `{key}` has no effect yet: {instead}"));
-    };
-    if matches!(table.syn_cookies, Some(SynCookies::Auto | SynCookies::Always)) {
-        without_effect("syn_cookies", "no cookies are sent");
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use tcp_common::Counters;
+use tcp_common::cookie::CookieKeys;
 use tcp_common::layout::{Config, ListenerKey, ListenerValue};
 use tcp_common::{ConnectionKey, ConnectionValue};
 
@@ -39,6 +40,8 @@ unsafe impl aya::Pod for Plain<ListenerKey> {}
 unsafe impl aya::Pod for Plain<ListenerValue> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ConnectionKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<CookieKeys> {}
 
 /// Key and value types of a map that has batch operations. Values are only ever written: what lies in the map
 /// may have been put there by anybody, and need not be valid.

@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
@@ -19,7 +20,7 @@ use tcp_common::layout::{
 };
 
 use super::pins::MapShape;
-use super::{ConnectionTable, LoadOptions, XdpError};
+use super::{Answers, ConnectionTable, LoadOptions, XdpError};
 use crate::sys::bpf::{BPF_EXIST, Plain};
 
 /// The pinned maps.
@@ -45,6 +46,7 @@ pub(super) struct ProgramMaps {
     ports: Array<MapData, u64>,
     vlans: Array<MapData, u64>,
     addresses: HashMap<MapData, [u8; 16], u32>,
+    cookie_keys: Array<MapData, Plain<CookieKeys>>,
     written: Written,
 }
 
@@ -86,6 +88,7 @@ impl ProgramMaps {
             ports: map(ebpf, "PORTS")?,
             vlans: map(ebpf, "VLANS")?,
             addresses: map(ebpf, "ADDRESSES")?,
+            cookie_keys: map(ebpf, "COOKIE_KEYS")?,
             written,
         })
     }
@@ -122,16 +125,16 @@ impl ProgramMaps {
         self.sockets.set(queue, socket, 0).map_err(XdpError::map("XSKS"))
     }
 
-    pub(super) fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
+    pub(super) fn set_listeners(&mut self, listeners: &[(SocketAddr, ListenerValue)]) -> Result<(), XdpError> {
         limit("listeners", listeners.len(), MAX_LISTENERS)?;
-        let wanted: HashSet<_> = listeners.iter().map(|local| Plain(ListenerKey::new(*local))).collect();
+        let wanted: HashSet<_> = listeners.iter().map(|(local, _)| Plain(ListenerKey::new(*local))).collect();
         for gone in difference(&self.written.listeners.keys().copied().collect(), &wanted) {
             tolerate_missing(self.listeners.remove(&gone)).map_err(XdpError::map("LISTENERS"))?;
             self.written.listeners.remove(&gone);
         }
-        for (index, local) in listeners.iter().enumerate() {
+        for (index, (local, value)) in listeners.iter().enumerate() {
             let key = Plain(ListenerKey::new(*local));
-            let value = ListenerValue { index: index as u32, ..ListenerValue::default() };
+            let value = ListenerValue { index: index as u32, ..*value };
             self.listeners.insert(key, Plain(value), 0).map_err(XdpError::map("LISTENERS"))?;
             self.written.listeners.insert(key, value);
             self.own_ports(local.port()..=local.port())?;
@@ -139,18 +142,19 @@ impl ProgramMaps {
         Ok(())
     }
 
-    /// Writes the values of listeners that changed. What is no listener any more, or was deleted by somebody, stays
+    /// Writes the figures of listeners that changed. What is no listener any more, or was deleted by somebody, stays
     /// away.
-    pub(super) fn set_listener_values(
+    pub(super) fn set_listener_figures(
         &mut self,
-        values: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
+        figures: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
     ) -> Result<(), XdpError> {
-        for (local, value) in values {
+        for (local, figures) in figures {
             let key = Plain(ListenerKey::new(local));
-            let Some(written) = self.written.listeners.get_mut(&key).filter(|written| **written != value) else {
+            let Some(written) = self.written.listeners.get_mut(&key) else { continue };
+            let value = written.with_figures_of(&figures);
+            if core::mem::replace(written, value) == value {
                 continue;
-            };
-            *written = value;
+            }
             let updated = self.listeners.insert(key, Plain(value), BPF_EXIST);
             tolerate_missing(updated).map_err(XdpError::map("LISTENERS"))?;
         }
@@ -176,6 +180,19 @@ impl ProgramMaps {
             (config.ephemeral_first, config.ephemeral_last) = (*ports.start(), *ports.end());
         })?;
         self.own_ports(ports)
+    }
+
+    pub(super) fn set_answers(&mut self, answers: &Answers) -> Result<(), XdpError> {
+        self.write_config(|config| {
+            config.answers = answers.enabled.into();
+            config.accept_partial = answers.accept_partial.into();
+            config.time_wait_ms = answers.time_wait_ms;
+            config.reset_interval_ns = 1_000_000_000_u64.checked_div(answers.rst_rate.into()).unwrap_or(0);
+        })
+    }
+
+    pub(super) fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {
+        self.cookie_keys.set(0, Plain(*keys), 0).map_err(XdpError::map("COOKIE_KEYS"))
     }
 
     pub(super) fn heartbeat(&mut self, now_ns: u64) -> Result<(), XdpError> {
