@@ -61,6 +61,14 @@ impl ConnectionKey {
         self.local_addr[..12] == V4_PREFIX
     }
 
+    /// As input of a hash: five words.
+    #[must_use]
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 5] {
+        let ([a, b], [c, d]) = (halves(self.local_addr), halves(self.remote_addr));
+        [a, b, c, d, u64::from(self.local_port) << 16 | u64::from(self.remote_port)]
+    }
+
     /// The address of a wildcard listener of this connection's family.
     #[must_use]
     #[inline(always)]
@@ -71,6 +79,13 @@ impl ConnectionKey {
         }
         wildcard
     }
+}
+
+/// An address as two words, for hashes.
+#[inline(always)]
+fn halves(bytes: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(bytes);
+    [both as u64, (both >> 64) as u64]
 }
 
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];

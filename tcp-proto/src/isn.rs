@@ -16,14 +16,7 @@ use crate::time::Instant;
 //= docs/rfc/rfc6528.md#3-clock
 pub(crate) fn initial(secret: SipKey, key: &ConnectionKey, now: Instant) -> SeqNum {
     let ticks = (now.as_nanos() / 4_000) as u32;
-    SeqNum(ticks.wrapping_add(siphash::<2, 4>(secret, &words(key)) as u32))
-}
-
-/// A 4-tuple as hash input: five words.
-pub(crate) fn words(key: &ConnectionKey) -> [u64; 5] {
-    let half = |bytes: &[u8; 16], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-    let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
-    [half(&key.local_addr, 0), half(&key.local_addr, 8), half(&key.remote_addr, 0), half(&key.remote_addr, 8), ports]
+    SeqNum(ticks.wrapping_add(siphash::<2, 4>(secret, &key.words()) as u32))
 }
 
 #[cfg(test)]

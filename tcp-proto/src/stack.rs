@@ -508,7 +508,7 @@ impl Stack {
     // Tables.
 
     fn hash(&self, key: &ConnectionKey) -> u64 {
-        siphash::<1, 3>(self.hash_key, &isn::words(key))
+        siphash::<1, 3>(self.hash_key, &key.words())
     }
 
     fn find(&self, key: &ConnectionKey) -> Option<u32> {
@@ -605,9 +605,9 @@ impl Stack {
         });
         let (entries, hash_key) = (&self.entries, self.hash_key);
         let rehash = |&index: &u32| {
-            entries.get(index).map_or(0, |entry| siphash::<1, 3>(hash_key, &isn::words(&entry.connection.key)))
+            entries.get(index).map_or(0, |entry| siphash::<1, 3>(hash_key, &entry.connection.key.words()))
         };
-        self.by_key.insert_unique(siphash::<1, 3>(hash_key, &isn::words(&key)), id.index, rehash);
+        self.by_key.insert_unique(siphash::<1, 3>(hash_key, &key.words()), id.index, rehash);
         id
     }
 
