@@ -8,15 +8,15 @@
 
 use crate::cookie::{self, CookieKeys, Offer};
 use crate::counters::DropReason;
-use crate::decide::{Answer, Decision, Maps, Question, Steer, Verdict};
+use crate::decide::{Answer, Maps, Question, Steer, Verdict};
 use crate::gauge::{Gauge, Reading, may_come_back};
 use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums};
 use crate::layout::{
-    Config, ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerValue, OFFERS_ECN, OFFERS_SACK,
+    ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerValue, OFFERS_ECN, OFFERS_SACK,
     OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE,
 };
 use crate::packet::{ACK, CWR, ECE, FIN, Frame, Place, RST, SYN};
-use crate::reply::{Extent, LinkHeader, REPLY_ROOM, Reply};
+use crate::reply::{Reply, ReplyFrame};
 use crate::state::State;
 
 /// The daemon is believed to live so long after it last said so, ns.
@@ -64,84 +64,130 @@ pub struct TimeWait {
 }
 
 /// Room for the headers of the segment and for the frame that answers it; the program has no stack for them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(8))]
 pub struct Room {
     headers: Headers,
     says: Reply,
     entry: ConnectionValue,
-    /// The frame; [`Extent`] says where in it.
-    pub reply: [u8; REPLY_ROOM],
+    /// The frame that answers.
+    pub frame: ReplyFrame,
 }
 
-impl Default for Room {
-    fn default() -> Self {
-        Room {
-            headers: Headers::default(),
-            says: Reply::default(),
-            entry: ConnectionValue::default(),
-            reply: [0; REPLY_ROOM],
-        }
-    }
-}
-
-/// What becomes of a segment after all, and the frame if it is answered.
+/// What is done about a segment that asks a [`Question`]. A number and nothing else, because functions of BPF return
+/// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What becomes of it.
-    pub verdict: Verdict,
-    /// The answer's place in the room, with [`Verdict::Answer`].
-    pub reply: Extent,
+#[repr(u32)]
+pub enum Deed {
+    /// The daemon gets it.
+    Leave,
+    /// It is answered with a cookie.
+    Cookie,
+    /// It is answered with a reset.
+    Reset,
+    /// It is acknowledged for a connection in TIME_WAIT.
+    TimeWait,
+    /// It brought a cookie back: the daemon gets it, and its connection has an entry.
+    Accept,
+    /// Dropped: [`DropReason::HeaderLength`].
+    CutOff,
+    /// Dropped: [`DropReason::BadChecksum`].
+    BadChecksum,
+    /// Dropped: [`DropReason::Martian`].
+    Martian,
+    /// Dropped: [`DropReason::BadCookie`].
+    BadCookie,
+    /// Dropped: [`DropReason::NoConnection`].
+    Silence,
+    /// Dropped: [`DropReason::ResetRate`].
+    ResetRate,
+    /// Dropped: [`DropReason::TimeWait`].
+    Ignore,
+    /// Dropped: [`DropReason::NoRoom`].
+    NoRoom,
 }
 
-/// Answers the segment of a decision that asks a [`Question`], or leaves it to the daemon.
-#[inline(always)]
-pub fn answer<F: Frame + ?Sized, M: AnswerMaps>(
-    frame: &F,
-    maps: &M,
-    key: &ConnectionKey,
-    decision: &Decision<'_>,
-    room: &mut Room,
-) -> Outcome {
-    let verdict = match (decision.question(), maps.config()) {
-        (Some(question), Some(config)) => {
-            let asked = Asked { frame, maps, key, config, place: &decision.place, listener: decision.listener };
-            let verdict = asked.answer(question, room);
-            verdict.unwrap_or(decision.verdict)
-        }
-        _ => decision.verdict,
-    };
-    let mut extent = Extent { start: 0, length: 0 };
-    let mut outcome = verdict;
-    if let Verdict::Answer(_) = verdict {
-        match link_header(frame) {
-            Some(link) => extent = room.says.write(key, &link, &mut room.reply),
-            None => outcome = decision.verdict,
+impl Deed {
+    /// What becomes of the segment; `None`: what was decided before.
+    #[must_use]
+    #[inline(always)]
+    pub const fn verdict(self) -> Option<Verdict> {
+        Some(match self {
+            Deed::Leave => return None,
+            Deed::Cookie => Verdict::Answer(Answer::Cookie),
+            Deed::Reset => Verdict::Answer(Answer::Reset),
+            Deed::TimeWait => Verdict::Answer(Answer::TimeWait),
+            Deed::Accept => Verdict::Steer(Steer::Cookie),
+            Deed::CutOff => Verdict::Drop(DropReason::HeaderLength),
+            Deed::BadChecksum => Verdict::Drop(DropReason::BadChecksum),
+            Deed::Martian => Verdict::Drop(DropReason::Martian),
+            Deed::BadCookie => Verdict::Drop(DropReason::BadCookie),
+            Deed::Silence => Verdict::Drop(DropReason::NoConnection),
+            Deed::ResetRate => Verdict::Drop(DropReason::ResetRate),
+            Deed::Ignore => Verdict::Drop(DropReason::TimeWait),
+            Deed::NoRoom => Verdict::Drop(DropReason::NoRoom),
+        })
+    }
+
+    /// The deed with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Deed {
+        match number {
+            1 => Deed::Cookie,
+            2 => Deed::Reset,
+            3 => Deed::TimeWait,
+            4 => Deed::Accept,
+            5 => Deed::CutOff,
+            6 => Deed::BadChecksum,
+            7 => Deed::Martian,
+            8 => Deed::BadCookie,
+            9 => Deed::Silence,
+            10 => Deed::ResetRate,
+            11 => Deed::Ignore,
+            12 => Deed::NoRoom,
+            _ => Deed::Leave,
         }
     }
-    Outcome { verdict: outcome, reply: extent }
+
+    /// Whether there is a frame to be sent.
+    #[must_use]
+    #[inline(always)]
+    pub const fn answers(self) -> bool {
+        matches!(self, Deed::Cookie | Deed::Reset | Deed::TimeWait)
+    }
 }
 
-#[inline(always)]
-fn link_header<F: Frame + ?Sized>(frame: &F) -> Option<LinkHeader> {
-    let header = frame.bytes::<18>(0)?;
-    Some(LinkHeader { bytes: *header, tagged: header[12] == 0x81 && header[13] == 0 })
-}
-
-/// A segment that may be answered, and all that the answer depends on.
-struct Asked<'a, F: ?Sized, M> {
-    frame: &'a F,
-    maps: &'a M,
-    key: &'a ConnectionKey,
-    config: &'a Config,
-    place: &'a Place,
-    listener: Option<&'a ListenerValue>,
+/// A segment that asks a [`Question`], and what the answer depends on.
+#[derive(Debug)]
+pub struct Asked<'a, F: ?Sized, M> {
+    /// The frame that it is in.
+    pub frame: &'a F,
+    /// The maps.
+    pub maps: &'a M,
+    /// The connection that it belongs to, or would.
+    pub key: &'a ConnectionKey,
+    /// Where it lies in its frame.
+    pub place: &'a Place,
+    /// The listener that it is for, if it is for one.
+    pub listener: Option<&'a ListenerValue>,
 }
 
 impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
-    /// `None`: the daemon is to answer.
+    /// Answers it, or leaves it to the daemon. The frame to be sent, if there is one, is in `room` then.
     #[inline(always)]
-    fn answer(&self, question: Question, room: &mut Room) -> Option<Verdict> {
+    pub fn answer(&self, question: Question, room: &mut Room) -> Deed {
+        let deed = self.consider(question, room);
+        if deed.answers() {
+            let Some(link) = self.frame.bytes::<18>(0) else { return Deed::Leave };
+            let tagged = link[12] == 0x81 && link[13] == 0;
+            room.says.write(self.key, link, tagged, &mut room.frame);
+        }
+        deed
+    }
+
+    #[inline(always)]
+    fn consider(&self, question: Question, room: &mut Room) -> Deed {
         let Room { headers, says, entry, .. } = room;
         match question {
             Question::Syn => self.syn(headers, says),
@@ -154,36 +200,60 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     ///
     /// Not inlined, as its two siblings: none needs the stack of the others.
     #[inline(never)]
-    fn syn(&self, headers: &mut Headers, reply: &mut Reply) -> Option<Verdict> {
-        let listener = self.listener?;
+    fn syn(&self, headers: &mut Headers, reply: &mut Reply) -> Deed {
+        let Some(listener) = self.listener else { return Deed::Leave };
         let now = self.maps.now_ns();
-        if !self.wants_cookie(listener, now) || self.has_payload() || now > self.config.heartbeat_ns + HEARTBEAT_NS {
-            return None;
+        if !self.wants_cookie(listener, now) || self.has_payload() || !self.daemon_lives(now) {
+            return Deed::Leave;
         }
-        if let Some(reason) = self.flaw(headers) {
-            return Some(Verdict::Drop(reason));
+        if let Some(flaw) = self.flaw(headers) {
+            return flaw;
         }
-        let options = self.options(headers);
-        let offer = agreed(listener, &options, self.place.flags);
+        self.read_options(headers);
+        let options = &headers.options;
+        let offer = self.agreed(listener, options);
         let (isn, flags) = (headers.seq(), SYN | ACK | if offer.ecn { ECE } else { 0 });
-        let cookie = cookie::issue(self.maps.cookie_keys()?, now, self.key, isn, &offer)?;
-        *reply = Reply {
-            seq: cookie.isn,
-            ack: isn.wrapping_add(1),
-            flags,
-            window: listener.window,
-            ..blank(Some(listener))
-        };
+        let Some(keys) = self.maps.cookie_keys() else { return Deed::Leave };
+        let Some(cookie) = cookie::issue(keys, now, self.key, isn, &offer) else { return Deed::Leave };
+        begin(reply, Some(listener), flags);
+        (reply.seq, reply.ack, reply.window) = (cookie.isn, isn.wrapping_add(1), listener.window);
         let scale = if offer.window_scale.is_some() { Some(listener.window_scale) } else { None };
-        let timestamps = match offer.timestamps {
-            Some(theirs) => Some((cookie.tsval, theirs)),
-            None => None,
+        let timestamps = match options.timestamps() {
+            Some((theirs, _)) if offer.timestamps => Some((cookie.tsval, theirs)),
+            _ => None,
         };
         reply.syn_options(listener.mss, scale, offer.sack, timestamps);
-        Some(Verdict::Answer(Answer::Cookie))
+        Deed::Cookie
     }
 
     #[inline(always)]
+    fn daemon_lives(&self, now: u64) -> bool {
+        match self.maps.config() {
+            Some(config) => now <= config.heartbeat_ns + HEARTBEAT_NS,
+            None => false,
+        }
+    }
+
+    /// What is agreed of what the SYN offers: what the listener offers, too, and a cookie can carry.
+    #[inline(always)]
+    fn agreed(&self, listener: &ListenerValue, options: &Options) -> Offer {
+        let has = |offer: u8| listener.offers & offer != 0;
+        let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let offer = Offer {
+            mss: match options.mss() {
+                Some(mss) => mss,
+                None => default,
+            },
+            window_scale: if has(OFFERS_WINDOW_SCALE) { options.window_scale() } else { None },
+            sack: has(OFFERS_SACK) && options.sack_permitted(),
+            ecn: has(OFFERS_ECN) && self.place.flags & (ECE | CWR) == ECE | CWR,
+            timestamps: has(OFFERS_TIMESTAMPS) && options.timestamps().is_some(),
+        };
+        offer.carried()
+    }
+
+    /// Whether the listener answers SYNs with cookies. (Not inlined, for the sake of the stack.)
+    #[inline(never)]
     fn wants_cookie(&self, listener: &ListenerValue, now: u64) -> bool {
         match listener.syn_cookies {
             ListenerValue::COOKIES_ALWAYS => true,
@@ -207,7 +277,7 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
 
     /// Any other segment that belongs to no connection, but a RST.
     #[inline(never)]
-    fn stranger(&self, headers: &mut Headers, reply: &mut Reply, entry: &mut ConnectionValue) -> Option<Verdict> {
+    fn stranger(&self, headers: &mut Headers, reply: &mut Reply, entry: &mut ConnectionValue) -> Deed {
         let now = self.maps.now_ns();
         let takes_cookies = match self.listener {
             Some(listener) => self.takes_cookies(listener, now),
@@ -217,34 +287,37 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         let mut fresh = true;
         if takes_cookies && may_carry_cookie {
             if !headers.take(self.frame, self.place) {
-                return None;
+                return Deed::Leave;
             }
             fresh = false;
             if self.cookie_is_good(headers, now) {
-                return Some(self.accept(headers, entry, now));
+                return self.accept(headers, entry, now);
             }
             if self.has_payload() {
-                return Some(Verdict::Drop(DropReason::BadCookie));
+                return Deed::BadCookie;
             }
         }
         if self.listener.is_some_and(|listener| !listener.resets()) {
-            return Some(Verdict::Drop(DropReason::NoConnection));
+            return Deed::Silence;
         }
-        let interval = self.config.reset_interval_ns;
+        let interval = match self.maps.config() {
+            Some(config) => config.reset_interval_ns,
+            None => 0,
+        };
         if interval == 0 || !self.maps.admit_reset(now, interval) {
-            return Some(Verdict::Drop(DropReason::ResetRate));
+            return Deed::ResetRate;
         }
         if self.has_payload() {
-            return None;
+            return Deed::Leave;
         }
         if fresh && !headers.take(self.frame, self.place) {
-            return None;
+            return Deed::Leave;
         }
-        if let Some(reason) = self.flaw_of(headers) {
-            return Some(Verdict::Drop(reason));
+        if let Some(flaw) = self.flaw_of(headers) {
+            return flaw;
         }
         self.reset(headers, reply);
-        Some(Verdict::Answer(Answer::Reset))
+        Deed::Reset
     }
 
     /// The reset of RFC 9293 section 3.10.7.1.
@@ -252,13 +325,14 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     //= docs/rfc/rfc9293.md#3.10.7.1-no-ACK
     #[inline(always)]
     fn reset(&self, headers: &Headers, reply: &mut Reply) {
-        let blank = blank(self.listener);
-        *reply = if self.place.flags & ACK != 0 {
-            Reply { seq: headers.ack(), flags: RST, ..blank }
+        if self.place.flags & ACK != 0 {
+            begin(reply, self.listener, RST);
+            reply.seq = headers.ack();
         } else {
             let length = u32::from(self.place.flags & SYN != 0) + u32::from(self.place.flags & FIN != 0);
-            Reply { ack: headers.seq().wrapping_add(length), flags: RST | ACK, ..blank }
-        };
+            begin(reply, self.listener, RST | ACK);
+            reply.ack = headers.seq().wrapping_add(length);
+        }
     }
 
     #[inline(always)]
@@ -276,10 +350,11 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         }
     }
 
-    #[inline(never)]
-    fn cookie_is_good(&self, headers: &Headers, now: u64) -> bool {
+    #[inline(always)]
+    fn cookie_is_good(&self, headers: &mut Headers, now: u64) -> bool {
         let Some(keys) = self.maps.cookie_keys() else { return false };
-        let echo = match self.options(headers).timestamps {
+        self.read_options(headers);
+        let echo = match headers.options.timestamps() {
             Some((_, echo)) => Some(echo),
             None => None,
         };
@@ -289,11 +364,11 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     /// The handshake is complete: from here on the connection has an entry, so that what follows passes, too. A
     /// segment with payload is verified by the daemon.
     #[inline(always)]
-    fn accept(&self, headers: &Headers, entry: &mut ConnectionValue, now: u64) -> Verdict {
+    fn accept(&self, headers: &Headers, entry: &mut ConnectionValue, now: u64) -> Deed {
         if !self.has_payload()
-            && let Some(reason) = self.flaw_of(headers)
+            && let Some(flaw) = self.flaw_of(headers)
         {
-            return Verdict::Drop(reason);
+            return flaw;
         }
         let queue = self.maps.queue();
         *entry = ConnectionValue {
@@ -306,46 +381,48 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
             ..ConnectionValue::default()
         };
         self.maps.insert(self.key, entry);
-        Verdict::Steer(Steer::Cookie)
+        Deed::Accept
     }
 
     /// A segment of a connection in TIME_WAIT: an ACK for what the peer repeats, nothing for its resets (RFC 1337) and
     /// for what is in order. The daemon gets what may reopen the connection, what carries data, and what is odd.
     //= docs/rfc/rfc1337.md#3-F1
     #[inline(never)]
-    fn time_wait(&self, headers: &mut Headers, reply: &mut Reply) -> Option<Verdict> {
+    fn time_wait(&self, headers: &mut Headers, reply: &mut Reply) -> Deed {
         let flags = self.place.flags & (FIN | SYN | RST | ACK);
         if flags & RST != 0 {
-            return Some(Verdict::Drop(DropReason::TimeWait));
+            return Deed::Ignore;
         }
         if self.has_payload() || flags & ACK == 0 && flags != SYN || flags & (SYN | ACK) == SYN | ACK {
-            return None;
+            return Deed::Leave;
         }
-        let entry = self.maps.time_wait(self.key)?;
+        let Some(entry) = self.maps.time_wait(self.key) else { return Deed::Leave };
         if !headers.take(self.frame, self.place) {
-            return None;
+            return Deed::Leave;
         }
-        if let Some(reason) = self.flaw_of(headers) {
-            return Some(Verdict::Drop(reason));
+        if let Some(flaw) = self.flaw_of(headers) {
+            return flaw;
         }
-        let timestamps = self.options(headers).timestamps;
+        self.read_options(headers);
+        let timestamps = headers.options.timestamps();
         let now = self.maps.now_ns();
         match self.recognise(headers, &entry, flags, timestamps) {
-            Repeated::Reopens => return None,
-            Repeated::InOrder => return Some(Verdict::Drop(DropReason::TimeWait)),
+            Repeated::Reopens => return Deed::Leave,
+            Repeated::InOrder => return Deed::Ignore,
             Repeated::Fin => self.maps.restart_time_wait(self.key, now + self.time_wait_ns()),
-            Repeated::Old if !self.maps.admit_time_wait_ack(now) => return Some(Verdict::Drop(DropReason::TimeWait)),
+            Repeated::Old if !self.maps.admit_time_wait_ack(now) => return Deed::Ignore,
             Repeated::Old => {}
         }
         let window = match self.listener {
             Some(listener) => listener.window,
             None => u16::MAX,
         };
-        *reply = Reply { seq: entry.snd_nxt, ack: entry.rcv_nxt, flags: ACK, window, ..blank(self.listener) };
+        begin(reply, self.listener, ACK);
+        (reply.seq, reply.ack, reply.window) = (entry.snd_nxt, entry.rcv_nxt, window);
         if entry.flags & FLAG_TIMESTAMPS != 0 {
-            reply.timestamps(cookie::clock(now), entry.ts_recent);
+            reply.timestamps(cookie::timestamp_clock(now), entry.ts_recent);
         }
-        Some(Verdict::Answer(Answer::TimeWait))
+        Deed::TimeWait
     }
 
     #[inline(always)]
@@ -376,9 +453,10 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
 
     #[inline(always)]
     fn time_wait_ns(&self) -> u64 {
-        let millis = match self.listener {
-            Some(listener) => listener.time_wait_ms,
-            None => self.config.time_wait_ms,
+        let millis = match (self.listener, self.maps.config()) {
+            (Some(listener), _) => listener.time_wait_ms,
+            (None, Some(config)) => config.time_wait_ms,
+            (None, None) => 0,
         };
         u64::from(millis) * 1_000_000
     }
@@ -388,34 +466,48 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         self.place.length > self.place.header
     }
 
-    #[inline(always)]
-    fn options(&self, headers: &Headers) -> Options {
+    /// Reads the options. (Not inlined, for the sake of the stack.)
+    #[inline(never)]
+    fn read_options(&self, headers: &mut Headers) {
         let mut walk = headers.walk(self.place.header);
         self.maps.repeat(MAX_OPTIONS as u32, &mut walk);
-        walk.found
+        let found = walk.found;
+        headers.options = found;
     }
 
     /// Copies the headers and tells why the segment must not be answered, if it must not.
     #[inline(always)]
-    fn flaw(&self, headers: &mut Headers) -> Option<DropReason> {
+    fn flaw(&self, headers: &mut Headers) -> Option<Deed> {
         if !headers.take(self.frame, self.place) {
-            return Some(DropReason::HeaderLength);
+            return Some(Deed::CutOff);
         }
         self.flaw_of(headers)
     }
 
     #[inline(always)]
-    fn flaw_of(&self, headers: &Headers) -> Option<DropReason> {
-        let accept_partial = self.config.accept_partial != 0;
+    fn flaw_of(&self, headers: &Headers) -> Option<Deed> {
+        match self.check(headers) {
+            Deed::Leave => None,
+            flaw => Some(flaw),
+        }
+    }
+
+    /// [`Deed::Leave`]: there is nothing wrong with it. (Not inlined, for the sake of the stack.)
+    #[inline(never)]
+    fn check(&self, headers: &Headers) -> Deed {
+        let accept_partial = match self.maps.config() {
+            Some(config) => config.accept_partial != 0,
+            None => false,
+        };
         if headers.sums(self.key, self.place, accept_partial) == Sums::Wrong {
-            return Some(DropReason::BadChecksum);
+            return Deed::BadChecksum;
         }
         let from_a_group = match self.frame.bytes::<14>(0) {
             Some(header) => header[6] & 1 != 0,
             None => true,
         };
         let may_be_peer = is_host(self.key) && self.key.remote_port != 0 && !from_a_group;
-        if may_be_peer { None } else { Some(DropReason::Martian) }
+        if may_be_peer { Deed::Leave } else { Deed::Martian }
     }
 }
 
@@ -432,37 +524,26 @@ enum Repeated {
     Reopens,
 }
 
-/// An answer without numbers.
+/// Begins an answer: without numbers, window and options.
+///
+/// Field by field, because a whole one would be made on the stack first.
 #[inline(always)]
-fn blank(listener: Option<&ListenerValue>) -> Reply {
-    let (ttl, traffic_class) = match listener {
+fn begin(reply: &mut Reply, listener: Option<&ListenerValue>, flags: u8) {
+    (reply.ttl, reply.traffic_class) = match listener {
         Some(listener) => (listener.ttl, listener.traffic_class),
         None => (DEFAULT_TTL, 0),
     };
-    Reply { ttl, traffic_class, ..Reply::default() }
+    reply.flags = flags;
+    (reply.seq, reply.ack, reply.window, reply.words) = (0, 0, 0, 0);
+    reply.options = [0; 5];
 }
 
+/// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
+//= docs/rfc/rfc9293.md#MUST-15
+const DEFAULT_MSS_V4: u16 = 536;
+const DEFAULT_MSS_V6: u16 = 1220;
 /// TTL of answers for ports without listener.
 const DEFAULT_TTL: u8 = 64;
-
-/// What is agreed of what a SYN offers: what the listener offers, too. Without timestamps there is no room for more
-/// than the MSS.
-#[inline(always)]
-fn agreed(listener: &ListenerValue, options: &Options, flags: u8) -> Offer {
-    let has = |offer: u8| listener.offers & offer != 0;
-    let timestamps = match options.timestamps {
-        Some((value, _)) if has(OFFERS_TIMESTAMPS) => Some(value),
-        _ => None,
-    };
-    let with = timestamps.is_some();
-    Offer {
-        mss: options.mss,
-        window_scale: if with && has(OFFERS_WINDOW_SCALE) { options.window_scale } else { None },
-        sack: with && has(OFFERS_SACK) && options.sack_permitted,
-        ecn: with && has(OFFERS_ECN) && flags & (ECE | CWR) == ECE | CWR,
-        timestamps,
-    }
-}
 
 /// Whether the source of a segment can be a peer: one host's address, and not ours (RFC 9293 MUST-57, MUST-63; equal
 /// addresses are the LAND attack).
@@ -478,8 +559,8 @@ fn is_host(key: &ConnectionKey) -> bool {
         let broadcast = source[12] & source[13] & source[14] & source[15] == 0xff;
         return first != 0 && first != 127 && !(224..240).contains(&first) && !broadcast;
     }
-    let half = |at: usize| u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| source[at + byte]));
-    let (high, low) = (half(0), half(8));
+    let both = u128::from_be_bytes(*source);
+    let (high, low) = ((both >> 64) as u64, both as u64);
     let mapped = high == 0 && low >> 32 == 0xffff;
     source[0] != 0xff && !(high == 0 && low <= 1) && !mapped
 }

@@ -32,11 +32,13 @@ const MAX_SCALE: u8 = 14;
 pub struct Headers {
     ip: [u8; MAX_HEADER + 4],
     tcp: [u8; ROOM],
+    /// The options, once they were read.
+    pub options: Options,
 }
 
 impl Default for Headers {
     fn default() -> Self {
-        Headers { ip: [0; MAX_HEADER + 4], tcp: [0; ROOM] }
+        Headers { ip: [0; MAX_HEADER + 4], tcp: [0; ROOM], options: Options::default() }
     }
 }
 
@@ -93,16 +95,74 @@ impl Headers {
 }
 
 /// The options that negotiate something, and timestamps.
+///
+/// Numbers and bits of which are there, not `Option`s: those would be copied as words at odd places of BPF's stack, which
+/// the verifier refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Options {
+    value: u32,
+    echo: u32,
+    mss: u16,
+    window_scale: u8,
+    present: u8,
+    pad: u32,
+}
+
+const HAS_MSS: u8 = 1;
+const HAS_WINDOW_SCALE: u8 = 2;
+const HAS_SACK_PERMITTED: u8 = 4;
+const HAS_TIMESTAMPS: u8 = 8;
+
+impl Options {
     /// Maximum segment size, bytes.
-    pub mss: Option<u16>,
+    #[must_use]
+    #[inline(always)]
+    pub fn mss(&self) -> Option<u16> {
+        if self.present & HAS_MSS != 0 { Some(self.mss) } else { None }
+    }
+
     /// Window scale, 0 to 14.
-    pub window_scale: Option<u8>,
+    #[must_use]
+    #[inline(always)]
+    pub fn window_scale(&self) -> Option<u8> {
+        if self.present & HAS_WINDOW_SCALE != 0 { Some(self.window_scale) } else { None }
+    }
+
     /// SACK-permitted.
-    pub sack_permitted: bool,
+    #[must_use]
+    #[inline(always)]
+    pub fn sack_permitted(&self) -> bool {
+        self.present & HAS_SACK_PERMITTED != 0
+    }
+
     /// TSval and TSecr.
-    pub timestamps: Option<(u32, u32)>,
+    #[must_use]
+    #[inline(always)]
+    pub fn timestamps(&self) -> Option<(u32, u32)> {
+        if self.present & HAS_TIMESTAMPS != 0 { Some((self.value, self.echo)) } else { None }
+    }
+
+    #[inline(always)]
+    fn read(&mut self, kind: u8, length: usize, body: &[u8; 8]) {
+        match (kind, length) {
+            (MSS, 4) => {
+                self.mss = u16::from_be_bytes([body[0], body[1]]);
+                self.present |= HAS_MSS;
+            }
+            (WINDOW_SCALE, 3) => {
+                self.window_scale = if body[0] > MAX_SCALE { MAX_SCALE } else { body[0] };
+                self.present |= HAS_WINDOW_SCALE;
+            }
+            (SACK_PERMITTED, 2) => self.present |= HAS_SACK_PERMITTED,
+            (TIMESTAMPS, 10) => {
+                self.value = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
+                self.echo = u32::from_be_bytes([body[4], body[5], body[6], body[7]]);
+                self.present |= HAS_TIMESTAMPS;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Something done again and again until it says that it is done. A trait and not a closure: the kernel calls it by
@@ -126,20 +186,6 @@ pub struct Walk<'a> {
     pub found: Options,
 }
 
-impl Walk<'_> {
-    #[inline(always)]
-    fn read(&mut self, kind: u8, length: usize, body: &[u8; 8]) {
-        let word = |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
-        match (kind, length) {
-            (MSS, 4) => self.found.mss = Some(u16::from_be_bytes([body[0], body[1]])),
-            (WINDOW_SCALE, 3) => self.found.window_scale = Some(if body[0] > MAX_SCALE { MAX_SCALE } else { body[0] }),
-            (SACK_PERMITTED, 2) => self.found.sack_permitted = true,
-            (TIMESTAMPS, 10) => self.found.timestamps = Some((word(0), word(4))),
-            _ => {}
-        }
-    }
-}
-
 impl Step for Walk<'_> {
     //= docs/rfc/rfc9293.md#MUST-5
     //= docs/rfc/rfc9293.md#MUST-6
@@ -158,7 +204,7 @@ impl Step for Walk<'_> {
             NOP => self.at = at + 1,
             _ if length < 2 || at + length > self.end => return true,
             _ => {
-                self.read(kind, length, body);
+                self.found.read(kind, length, body);
                 self.at = at + length;
             }
         }

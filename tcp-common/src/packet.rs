@@ -85,7 +85,10 @@ pub struct Segment {
 }
 
 /// Where a segment lies in its frame.
+///
+/// Aligned, and without padding: BPF must not store words at odd places of its stack, as the compiler would to clear it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Place {
     /// Where the IP header begins.
     pub ip: u16,
@@ -99,6 +102,13 @@ pub struct Place {
     pub length: u16,
     /// Control bits.
     pub flags: u8,
+    pad: u8,
+    pad2: u32,
+}
+
+impl Place {
+    /// Of what is no segment.
+    pub const NONE: Place = Place { ip: 0, ip_header: 0, tcp: 0, header: 0, length: 0, flags: 0, pad: 0, pad2: 0 };
 }
 
 // The crate keeps EtherTypes in network order.
@@ -292,6 +302,8 @@ impl Segment {
             header: (self.word >> 12) * 4,
             length: self.length as u16,
             flags: self.word as u8,
+            pad: 0,
+            pad2: 0,
         }
     }
 }

@@ -14,13 +14,12 @@ use aya_ebpf::helpers::{bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_b
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
-use tcp_common::answer::{Room, answer};
-use tcp_common::counters::DropReason;
-use tcp_common::decide::{Decision, Maps, Verdict, decide};
+use tcp_common::answer::{Asked, Deed, Room};
+use tcp_common::decide::{Decision, Maps, Question, Verdict, decide};
 use tcp_common::headers::MAX_HEADER;
-use tcp_common::layout::Handover;
-use tcp_common::packet::Frame;
-use tcp_common::reply::{Extent, MAX_REPLY, REPLY_ROOM};
+use tcp_common::layout::{Handover, ListenerValue};
+use tcp_common::packet::{Frame, Place};
+use tcp_common::reply::{MAX_REPLY, REPLY_ROOM};
 
 use crate::maps::{KernelMaps, room};
 
@@ -31,34 +30,58 @@ fn xtcp(context: XdpContext) -> u32 {
     let frame = ReceivedFrame::new(&context);
     let mut key = ConnectionKey::default();
     let mut decision = decide(&frame, &maps, &mut key);
-    if decision.question().is_some()
+    if let Some(question) = decision.question()
         && let Some(config) = maps.config()
         && config.answers != 0
     {
-        decision.verdict = consider(&context, &key, &decision);
+        let listener = match decision.listener {
+            Some(listener) => core::ptr::from_ref(listener),
+            None => core::ptr::null(),
+        };
+        // SAFETY: `context` is the one that the kernel gave us, and the others are references or null.
+        let deed =
+            unsafe { consider(context.ctx, &raw const key, &raw const decision.place, listener, question as u32) };
+        if let Some(verdict) = Deed::from_number(deed).verdict() {
+            decision.verdict = verdict;
+        }
     }
     maps.count(&decision);
     carry_out(&context, &decision, &maps, &key)
 }
 
-/// What becomes of a segment that the program may answer by itself; the answer is in the frame then.
+/// Answers a segment that the program may answer by itself; the answer is in the frame then. Returns a [`Deed`].
 ///
-/// Not inlined: apart from the rest it has less on its stack, and is rarely the way of a connection's segment.
+/// A function with a name of its own, which the verifier looks at once, by its arguments' types alone, and not again for
+/// each way of getting here. That is why it takes pointers and numbers, and returns a number.
+///
+/// # Safety
+/// `context` is that of the frame; the other pointers are null or point to what their types say.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn consider(context: &XdpContext, key: &ConnectionKey, decision: &Decision<'_>) -> Verdict {
-    let Some(room) = room() else { return decision.verdict };
+pub unsafe extern "C" fn consider(
+    context: *mut xdp_md,
+    key: *const ConnectionKey,
+    place: *const Place,
+    listener: *const ListenerValue,
+    question: u32,
+) -> u32 {
+    let context = XdpContext::new(context);
+    // SAFETY: promised by the caller.
+    let (key, place, listener) = unsafe { (key.as_ref(), place.as_ref(), listener.as_ref()) };
+    let (Some(key), Some(place), Some(question)) = (key, place, Question::from_number(question)) else {
+        return Deed::Leave as u32;
+    };
+    let Some(room) = room() else { return Deed::Leave as u32 };
     let maps = KernelMaps { queue: context.rx_queue_index() };
-    let outcome = answer(&ReceivedFrame::new(context), &maps, key, decision, room);
-    match outcome.verdict {
-        Verdict::Answer(_) if !put(context, &outcome.reply, room) => Verdict::Drop(DropReason::NoRoom),
-        verdict => verdict,
-    }
+    let frame = ReceivedFrame::new(&context);
+    let deed = Asked { frame: &frame, maps: &maps, key, place, listener }.answer(question, room);
+    if deed.answers() && !put(&context, room) { Deed::NoRoom as u32 } else { deed as u32 }
 }
 
 /// Replaces the frame by the answer.
 #[inline(always)]
-fn put(context: &XdpContext, reply: &Extent, room: &Room) -> bool {
-    let (start, length) = (black_box(reply.start), black_box(reply.length));
+fn put(context: &XdpContext, room: &Room) -> bool {
+    let (start, length) = (black_box(room.frame.start as usize), black_box(room.frame.length as usize));
     if start > REPLY_ROOM - MAX_REPLY || length == 0 || length > MAX_REPLY {
         return false;
     }
@@ -67,7 +90,8 @@ fn put(context: &XdpContext, reply: &Extent, room: &Room) -> bool {
     // has `length` bytes from `start` on (checked above).
     unsafe {
         (longer == 0 || bpf_xdp_adjust_tail(context.ctx, longer) == 0)
-            && bpf_xdp_store_bytes(context.ctx, 0, room.reply.as_ptr().add(start).cast_mut().cast(), length as u32) == 0
+            && bpf_xdp_store_bytes(context.ctx, 0, room.frame.room.as_ptr().add(start).cast_mut().cast(), length as u32)
+                == 0
     }
 }
 

@@ -231,9 +231,7 @@ fn listener(table: ListenTable, default: &Arc<TcpConfig>, warnings: &mut Vec<Str
     let place = format!("listener {address}");
     service_warnings(&place, &service, warnings);
     let tcp = match tcp {
-        Some(own) => {
-            Arc::new(merge(&place, default, &own)?)
-        }
+        Some(own) => Arc::new(merge(&place, default, &own)?),
         None => Arc::clone(default),
     };
     Ok(Listener { address, service, tcp, foreign_address: foreign_address.unwrap_or(false) })
