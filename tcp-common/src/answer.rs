@@ -105,6 +105,8 @@ pub enum Deed {
     Ignore,
     /// Dropped: [`DropReason::NoRoom`].
     NoRoom,
+    /// It brought a bad cookie and is answered with a reset.
+    ResetBadCookie,
 }
 
 impl Deed {
@@ -125,6 +127,7 @@ impl Deed {
             Deed::Silence => Verdict::Drop(DropReason::NoConnection),
             Deed::ResetRate => Verdict::Drop(DropReason::ResetRate),
             Deed::Ignore => Verdict::Drop(DropReason::TimeWait),
+            Deed::ResetBadCookie => Verdict::Answer(Answer::BadCookie),
             Deed::NoRoom => Verdict::Drop(DropReason::NoRoom),
         })
     }
@@ -146,6 +149,7 @@ impl Deed {
             10 => Deed::ResetRate,
             11 => Deed::Ignore,
             12 => Deed::NoRoom,
+            13 => Deed::ResetBadCookie,
             _ => Deed::Leave,
         }
     }
@@ -154,7 +158,7 @@ impl Deed {
     #[must_use]
     #[inline(always)]
     pub const fn answers(self) -> bool {
-        matches!(self, Deed::Cookie | Deed::Reset | Deed::TimeWait)
+        matches!(self, Deed::Cookie | Deed::Reset | Deed::ResetBadCookie | Deed::TimeWait)
     }
 }
 
@@ -283,41 +287,42 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
             Some(listener) => self.takes_cookies(listener, now),
             None => false,
         };
-        let may_carry_cookie = self.place.flags & (SYN | ACK) == ACK;
-        let mut fresh = true;
-        if takes_cookies && may_carry_cookie {
+        let bad_cookie = takes_cookies && self.place.flags & (SYN | ACK) == ACK;
+        if bad_cookie {
             if !headers.take(self.frame, self.place) {
                 return Deed::Leave;
             }
-            fresh = false;
             if self.cookie_is_good(headers, now) {
                 return self.accept(headers, entry, now);
             }
-            if self.has_payload() {
+            // Its sender's ACK may have been lost, and will be repeated with the first data (docs/decisions/0013).
+            if self.has_payload() || self.place.flags & FIN != 0 {
                 return Deed::BadCookie;
             }
         }
         if self.listener.is_some_and(|listener| !listener.resets()) {
-            return Deed::Silence;
+            return if bad_cookie { Deed::BadCookie } else { Deed::Silence };
         }
-        let interval = match self.maps.config() {
-            Some(config) => config.reset_interval_ns,
-            None => 0,
-        };
-        if interval == 0 || !self.maps.admit_reset(now, interval) {
-            return Deed::ResetRate;
+        if !self.may_reset(now) {
+            return if bad_cookie { Deed::BadCookie } else { Deed::ResetRate };
         }
-        if self.has_payload() {
-            return Deed::Leave;
-        }
-        if fresh && !headers.take(self.frame, self.place) {
+        if self.has_payload() || !bad_cookie && !headers.take(self.frame, self.place) {
             return Deed::Leave;
         }
         if let Some(flaw) = self.flaw_of(headers) {
             return flaw;
         }
         self.reset(headers, reply);
-        Deed::Reset
+        if bad_cookie { Deed::ResetBadCookie } else { Deed::Reset }
+    }
+
+    #[inline(always)]
+    fn may_reset(&self, now: u64) -> bool {
+        let interval = match self.maps.config() {
+            Some(config) => config.reset_interval_ns,
+            None => 0,
+        };
+        interval != 0 && self.maps.admit_reset(now, interval)
     }
 
     /// The reset of RFC 9293 section 3.10.7.1.

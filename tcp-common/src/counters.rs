@@ -126,6 +126,8 @@ counters! {
         AnswerCookie, "answer_cookie", answer_cookie;
         /// A segment without connection that the program answered with a reset.
         AnswerReset, "answer_reset", answer_reset;
+        /// A segment with a bad cookie that the program answered with a reset.
+        AnswerBadCookie, "answer_bad_cookie", answer_bad_cookie;
         /// A segment of a connection in TIME_WAIT that the program acknowledged.
         AnswerTimeWait, "answer_time_wait", answer_time_wait;
     }
@@ -160,7 +162,8 @@ counters! {
         BadChecksum, "bad_checksum", drop_bad_checksum;
         /// The source is no host's address, or our own.
         Martian, "martian", drop_martian;
-        /// Data without connection at a listener that takes cookies, and without a good one: never reset.
+        /// Without connection and without a good cookie at a listener that takes cookies: data, which are never reset, and
+        /// what `rst_rate` or `no_connection` leave unanswered.
         BadCookie, "bad_cookie", drop_bad_cookie;
         /// No connection, and the listener is to be silent (`no_connection = "drop"`).
         NoConnection, "no_connection", drop_no_connection;

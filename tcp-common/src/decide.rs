@@ -106,6 +106,8 @@ pub enum Answer {
     Cookie,
     /// A reset to a segment that belongs to no connection.
     Reset,
+    /// A reset to one with a bad cookie.
+    BadCookie,
     /// An ACK for a connection in TIME_WAIT.
     TimeWait,
 }
@@ -325,6 +327,7 @@ impl Verdict {
             Verdict::Steer(Steer::Icmp { .. }) => Outcome::SteerIcmp,
             Verdict::Answer(Answer::Cookie) => Outcome::AnswerCookie,
             Verdict::Answer(Answer::Reset) => Outcome::AnswerReset,
+            Verdict::Answer(Answer::BadCookie) => Outcome::AnswerBadCookie,
             Verdict::Answer(Answer::TimeWait) => Outcome::AnswerTimeWait,
         }
     }

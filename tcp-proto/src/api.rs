@@ -205,6 +205,8 @@ pub struct ListenerInfo {
     pub accept_queue: u32,
     /// Most connections that ever waited to be accepted.
     pub accept_queue_max: u32,
+    /// Whether the next SYN is answered with a cookie.
+    pub sends_cookies: bool,
     /// SYNs dropped because the SYN queue was full.
     pub syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.

@@ -89,15 +89,16 @@ pub struct TcpConfig {
     pub rtt_estimator: RttEstimator,
 }
 
-/// When a listener answers SYNs with cookies, and keeps nothing of them.
+/// When a listener answers a SYN with a cookie instead of keeping it. Without keys
+/// ([`crate::Stack::set_cookie_keys`]) it never does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SynCookies {
-    /// While its SYN queue is full; and the XDP program, while SYNs come faster than it could take them.
+    /// When its SYN queue is full.
     #[default]
     Auto,
-    /// Always.
+    /// Always; but a SYN that succeeds a connection in TIME_WAIT is kept, because its number must be above that one's.
     Always,
-    /// Never: SYNs are dropped while its SYN queue is full.
+    /// Never: with a full SYN queue it is dropped.
     Never,
 }
 
@@ -163,7 +164,7 @@ impl Default for TcpConfig {
             linger: None,
             backlog: 4096,
             syn_backlog: 4096,
-            syn_cookies: SynCookies::Auto,
+            syn_cookies: SynCookies::default(),
             mss: None,
             window_scale: true,
             timestamps: true,
@@ -228,6 +229,8 @@ pub struct StackConfig {
     /// Whether a checksum field that holds only the pseudo-header sum is accepted
     /// (veth peers that leave checksums to hardware that does not exist).
     pub accept_partial_checksum: bool,
+    /// Whether the XDP program, too, issues cookies and resets strangers: every ACK that gets here may bring one back.
+    pub program_answers: bool,
     /// Resets per second sent for segments without a connection.
     pub rst_rate: u32,
 }
@@ -244,6 +247,7 @@ impl Default for StackConfig {
             ephemeral_ports: 40_000..=49_999,
             stacks: 1,
             accept_partial_checksum: false,
+            program_answers: false,
             rst_rate: 1000,
         }
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use tcp_common::{ConnectionKey, ConnectionValue};
 
 use crate::api::{Event, NoEntry};
-use crate::stack::Stack;
+use crate::stack::{CookieDemand, Stack};
 use crate::time::Instant;
 
 /// Most frames a turn receives before it serves timers and applications.
@@ -33,6 +33,11 @@ pub trait Device {
     /// are filled, or no frame is free; `build` returns the frame's length. Then makes the interface send.
     fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>);
 
+    /// A listener's SYN queue overflowed into SYN cookies: the XDP program, if it resets strangers by itself, is to let
+    /// ACKs to it pass that bring one back. Called before the cookies leave, at most once a second for each listener.
+    /// Without such a program there is nothing to do.
+    fn demand_cookies(&mut self, _demand: CookieDemand) {}
+
     /// Deletes entries of the connection table.
     fn remove(&mut self, keys: &[ConnectionKey]);
 }
@@ -58,6 +63,7 @@ pub fn turn<D: Device>(
         on_event(stack, event);
     }
     commit(stack, device, now);
+    stack.take_cookie_demands().into_iter().for_each(|demand| device.demand_cookies(demand));
     device.transmit(TRANSMIT_BATCH, |frame| stack.poll_transmit(now, frame));
     let removals = stack.take_table_removals();
     if !removals.is_empty() {

@@ -25,6 +25,8 @@ counted! {
     Meaningless => "meaningless",
     /// No connection, and no answer is due (RST, silent listener).
     NoConnection => "no_connection",
+    /// Carries something, but no SYN cookie, at a listener that checks them: may belong to a handshake whose ACK is lost.
+    NoCookie => "no_cookie",
     /// A reset or stateless ACK was due, but the rate limit is used up.
     RateLimited => "rate_limited",
     /// SYN queue of the listener full.

@@ -102,6 +102,12 @@ counted! {
     // Connections.
     /// Both sides opened at once (RFC 9293 section 3.5).
     SimultaneousOpen => "simultaneous_open",
+    /// A SYN was answered with a cookie (RFC 4987 section 3.6).
+    CookieSent => "cookie_sent",
+    /// A cookie came back and was good.
+    CookieOk => "cookie_ok",
+    /// A segment without connection brought no good cookie back where one was possible.
+    CookieBad => "cookie_bad",
     /// A SYN succeeded a connection in TIME_WAIT (RFC 6191).
     TimeWaitReused => "time_wait_reused",
     /// A writer waited for memory.

@@ -42,6 +42,7 @@ pub use api::{
 };
 pub use config::{CongestionAlgorithm, RttEstimator, StackConfig, SynCookies, TcpConfig};
 pub use device::{Device, turn};
-pub use stack::{ConnectionMut, Stack};
+pub use stack::{ConnectionMut, CookieDemand, Stack};
+pub use tcp_common::cookie::CookieKeys;
 pub use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 pub use time::Instant;

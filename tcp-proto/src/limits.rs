@@ -27,6 +27,10 @@ pub(crate) const CHALLENGE_ACKS_PER_SECOND: u32 = 1000;
 /// the peer may repeat what we have, because our ACKs went where it no longer is. As long as we seem not to be heard,
 /// it is the receive buffer.
 pub(crate) const LINK_REACH: u32 = 65_535;
+/// How long a SYN cookie is good, at most: the epoch that it was issued in, and the next.
+pub(crate) const COOKIE_LIFETIME: Duration = Duration::from_nanos(2 * tcp_common::cookie::EPOCH_NS);
+/// How often a listener tells the XDP program that it sends cookies.
+pub(crate) const COOKIE_DEMAND_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries of the connection table refreshed in one turn, at most.
 pub(crate) const REFRESH_BATCH: usize = 256;
 /// Connections in TIME_WAIT that make room when the connection table is full, at most each time.

@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::api::{ConnectionId, ListenError, ListenerId, ListenerInfo};
 use crate::config::{StackConfig, TcpConfig};
 use crate::line::Line;
+use crate::time::Instant;
 
 /// One listener.
 pub(crate) struct Listener {
@@ -23,6 +24,10 @@ pub(crate) struct Listener {
     accept_queue_max: u32,
     /// Room for them.
     backlog: u32,
+    /// Until when ACKs may bring cookies back that it sent; `None`: it sent none.
+    pub(crate) cookies_until: Option<Instant>,
+    /// When the XDP program is to be told again that it sends them.
+    pub(crate) cookie_demand_due: Option<Instant>,
     /// SYNs dropped because the SYN queue was full.
     pub(crate) syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.
@@ -39,6 +44,8 @@ impl Listener {
             accept_queue: Line::default(),
             accept_queue_max: 0,
             backlog: stack.share(config.backlog as usize) as u32,
+            cookies_until: None,
+            cookie_demand_due: None,
             syn_overflows: 0,
             accept_overflows: 0,
             config,
@@ -75,6 +82,7 @@ impl Listener {
             syn_queue_max: self.half_open_max,
             accept_queue: self.accept_queue.len() as u32,
             accept_queue_max: self.accept_queue_max,
+            sends_cookies: self.sends_cookies(),
             syn_overflows: self.syn_overflows,
             accept_overflows: self.accept_overflows,
         }

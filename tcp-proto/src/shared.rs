@@ -49,13 +49,22 @@ impl Shared {
 
     /// Queues the answer to a segment without a connection, unless the limits say no.
     pub(crate) fn reply(&mut self, now: Instant, reply: Outgoing) {
-        if self.replies.len() >= MAX_REPLIES {
-            self.drops.count(DropReason::ReplyQueueFull);
-        } else if !self.reset_limit.take(now, &mut self.random) {
+        if self.replies.len() < MAX_REPLIES && !self.reset_limit.take(now, &mut self.random) {
             self.drops.count(DropReason::RateLimited);
         } else {
-            self.replies.push_back(reply);
+            self.queue_reply(reply);
         }
+    }
+
+    /// Queues a segment that belongs to no connection, if there is room; whether it did.
+    pub(crate) fn queue_reply(&mut self, reply: Outgoing) -> bool {
+        let room = self.replies.len() < MAX_REPLIES;
+        if room {
+            self.replies.push_back(reply);
+        } else {
+            self.drops.count(DropReason::ReplyQueueFull);
+        }
+        room
     }
 }
 

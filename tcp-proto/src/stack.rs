@@ -1,12 +1,15 @@
 //! The stack: demultiplexing, listeners, and the order in which things happen. A frame or a call goes to its
 //! connection; then [`Stack::settle`] does whatever follows from what it did there.
 
+mod cookies;
+
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use hashbrown::HashTable;
+use tcp_common::cookie::CookieKeys;
 use tcp_common::siphash::{SipKey, siphash};
 use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
@@ -29,6 +32,8 @@ use crate::table::{EntryStatus, TableChanges};
 use crate::time::{Duration, Instant};
 use crate::wheel::Wheel;
 use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
+
+pub use cookies::CookieDemand;
 
 /// How far above its predecessor's numbers a connection that succeeds one in TIME_WAIT starts, at least.
 const SUCCESSOR_GAP: u32 = 128_000;
@@ -69,6 +74,9 @@ pub struct Stack {
     /// By [`Queue`].
     lines: [Line; Queue::COUNT],
     changes: TableChanges,
+    cookie_keys: CookieKeys,
+    /// What the XDP program is to be told.
+    cookie_demands: Vec<CookieDemand>,
     counts: [usize; State::ALL.len()],
 }
 
@@ -95,6 +103,8 @@ impl Stack {
             ready: VecDeque::new(),
             lines: Default::default(),
             changes: TableChanges::default(),
+            cookie_keys: CookieKeys::default(),
+            cookie_demands: Vec::new(),
             counts: [0; State::ALL.len()],
         }
     }
@@ -292,7 +302,8 @@ impl Stack {
             return Err(ConnectError::TooManyConnections);
         }
         let key = self.choose_port(options.local, remote)?;
-        let index = self.insert(now, key, Origin::Active, options.link, options.tcp, None).index;
+        let iss = self.initial_number(now, &key, None);
+        let index = self.insert(now, key, Origin::Active, options.link, options.tcp, iss).index;
         self.act(now, index, |connection, cx| {
             connection.open_actively(cx);
             cx.id
@@ -332,6 +343,12 @@ impl Stack {
         let alive = connections.filter(|connection| connection.state != State::CLOSED);
         rows.extend(alive.map(|connection| connection.info(now, mtu)));
         (end < self.entries.end() as usize).then_some(end)
+    }
+
+    /// Whether a connection in any state has this 4-tuple.
+    #[must_use]
+    pub fn has_connection(&self, key: &ConnectionKey) -> bool {
+        self.find(key).is_some()
     }
 
     /// Figures of a listener.
@@ -443,9 +460,12 @@ impl Stack {
         match (listener, segment.flags) {
             (_, flags) if flags.has(Flags::RST) => self.shared.drops.count(DropReason::NoConnection),
             (Some(listener), flags) if flags.has(Flags::SYN) && !flags.has(Flags::ACK) => {
-                self.syn_arrives(now, key, link, segment, listener, None);
+                if !self.is_answered_by_cookie(now, key, link, segment, listener) {
+                    self.syn_arrives(now, key, link, segment, listener, None);
+                }
             }
             (Some(_), flags) if !flags.has(Flags::ACK) => self.shared.drops.count(DropReason::Meaningless),
+            (Some(listener), _) if self.is_dealt_with_as_cookie(now, key, link, segment, listener) => {}
             _ if silent => self.shared.drops.count(DropReason::NoConnection),
             _ => self.reset_stranger(now, key, link, segment, config.as_deref()),
         }
@@ -491,7 +511,8 @@ impl Stack {
         if !self.make_room(now) {
             return;
         }
-        let index = self.insert(now, key, Origin::Passive(listener), link, config, above).index;
+        let iss = self.initial_number(now, &key, above);
+        let index = self.insert(now, key, Origin::Passive(listener), link, config, iss).index;
         self.act(now, index, |connection, cx| connection.open_passively(cx, syn));
     }
 
@@ -585,6 +606,12 @@ impl Stack {
         }
     }
 
+    /// Where our numbers begin; `above`: numbers of a predecessor that they must exceed.
+    fn initial_number(&self, now: Instant, key: &ConnectionKey, above: Option<SeqNum>) -> SeqNum {
+        let clocked = isn::initial(self.shared.isn_secret, key, now);
+        above.map_or(clocked, |last| clocked.latest(last + SUCCESSOR_GAP))
+    }
+
     fn insert(
         &mut self,
         now: Instant,
@@ -592,10 +619,8 @@ impl Stack {
         origin: Origin,
         link: LinkAddress,
         config: Arc<TcpConfig>,
-        above: Option<SeqNum>,
+        iss: SeqNum,
     ) -> ConnectionId {
-        let clocked = isn::initial(self.shared.isn_secret, &key, now);
-        let iss = above.map_or(clocked, |last| clocked.latest(last + SUCCESSOR_GAP));
         let id = self.entries.insert(|_| Entry {
             connection: Connection::new(key, origin, link, config, iss, now),
             counted: State::CLOSED,
@@ -679,9 +704,12 @@ impl Stack {
         match (was, entry.connection.state) {
             (_, State::SYN_RCVD) => listener.half_open_begins(),
             (State::SYN_RCVD, State::CLOSED) => listener.half_open_ends(),
-            (State::SYN_RCVD, _) => {
+            // From CLOSED straight on by a cookie.
+            (State::SYN_RCVD | State::CLOSED, is) if is != State::CLOSED => {
                 let entries = &self.entries;
-                listener.half_open_ends();
+                if was == State::SYN_RCVD {
+                    listener.half_open_ends();
+                }
                 listener.is_established(id, |id| waits_to_be_accepted(entries, id));
                 self.shared.events.push_back(Event::Incoming(listener_id));
             }

@@ -69,11 +69,22 @@ pub struct ListenerStats {
     pub syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.
     pub accept_overflows: u64,
-    /// Whether SYNs are answered with cookies: always `off` so far.
-    pub cookie_mode: &'static str,
+    /// Whether SYNs are answered with cookies now, by any worker.
+    pub cookie_mode: CookieMode,
 }
 
-/// Figures of SYN cookies; none are sent so far.
+/// Whether a listener answers SYNs with cookies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CookieMode {
+    /// It keeps SYNs.
+    #[default]
+    Off,
+    /// It answers them with cookies.
+    On,
+}
+
+/// Figures of SYN cookies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cookies {
     /// Sent.
@@ -98,7 +109,12 @@ impl Stats {
             verdicts: program.verdicts().collect(),
             classes: program.classes().collect(),
             rings: Vec::new(),
-            cookies: Cookies::default(),
+            cookies: Cookies {
+                sent: program.answer_cookie,
+                // The daemon checks, and counts, what the program found good.
+                ok: 0,
+                bad: program.answer_bad_cookie + program.drop_bad_cookie,
+            },
             clients_waited: 0,
             connections: BTreeMap::new(),
             buffer_bytes: 0,
@@ -122,6 +138,7 @@ impl Stats {
         }
         for &(figure, count) in &worker.figures {
             *self.figures.entry(figure).or_default() += count;
+            self.cookies.add(figure, count);
         }
         for &(state, count) in &worker.states {
             *self.connections.entry(state.name()).or_default() += count;
@@ -147,6 +164,18 @@ impl Stats {
     }
 }
 
+impl Cookies {
+    /// Adds a figure of a worker's, if it is about cookies.
+    fn add(&mut self, figure: &str, count: u64) {
+        match figure {
+            "cookie_sent" => self.sent += count,
+            "cookie_ok" => self.ok += count,
+            "cookie_bad" => self.bad += count,
+            _ => {}
+        }
+    }
+}
+
 impl ListenerStats {
     /// A listener that nothing has come to yet.
     #[must_use]
@@ -161,12 +190,15 @@ impl ListenerStats {
             overflows: 0,
             syn_overflows: 0,
             accept_overflows: 0,
-            cookie_mode: "off",
+            cookie_mode: CookieMode::Off,
         }
     }
 
     /// Adds one worker's figures.
     fn add(&mut self, info: &ListenerInfo) {
+        if info.sends_cookies {
+            self.cookie_mode = CookieMode::On;
+        }
         self.syn_queue += info.syn_queue;
         self.syn_queue_max += info.syn_queue_max;
         self.accept_queue += info.accept_queue;
@@ -179,7 +211,7 @@ impl ListenerStats {
     /// The same figures as the map LISTENERS has them, and nothing else.
     fn map_figures(&self) -> ListenerValue {
         ListenerValue {
-            cookie_mode: u8::from(self.cookie_mode == "on"),
+            cookie_mode: u8::from(self.cookie_mode == CookieMode::On),
             syn_queue: self.syn_queue,
             syn_queue_max: self.syn_queue_max,
             accept_queue: self.accept_queue,
@@ -243,6 +275,7 @@ mod tests {
             syn_queue_max: 2,
             accept_queue: 3,
             accept_queue_max: 4,
+            sends_cookies: true,
             syn_overflows: 5,
             accept_overflows: 6,
         };
@@ -251,7 +284,7 @@ mod tests {
             states: vec![(State::LISTEN, 1), (State::ESTABLISHED, 5)],
             drops: vec![("checksum", 1), ("stray_rst", 2)],
             waits: [("send_buffer", 1), ("memory", 2)],
-            figures: vec![("recovered", 1), ("tail_loss_probe", 2)],
+            figures: vec![("recovered", 1), ("cookie_sent", 3), ("cookie_ok", 4), ("cookie_bad", 5)],
             rings: None,
             buffer_memory: 10,
             buffers_freed: 20,
@@ -265,16 +298,19 @@ mod tests {
         let stats = serde_json::to_value(Stats::gather("veth0", &program, &workers)).unwrap();
         let listener = serde_json::json!({
             "address": "[::]:80", "service": "echo", "syn_queue": 2, "syn_queue_max": 4, "accept_queue": 6,
-            "accept_queue_max": 8, "overflows": 22, "syn_overflows": 10, "accept_overflows": 12, "cookie_mode": "off",
+            "accept_queue_max": 8, "overflows": 22, "syn_overflows": 10, "accept_overflows": 12, "cookie_mode": "on",
         });
         assert_eq!(stats["listeners"], serde_json::json!([listener]));
         assert_eq!(stats["drops"]["stray_rst"], 44);
         assert_eq!(stats["drops"]["checksum"], 2);
         assert_eq!(stats["waits"], serde_json::json!({ "send_buffer": 2, "memory": 4 }));
-        assert_eq!(stats["figures"], serde_json::json!({ "recovered": 2, "tail_loss_probe": 4 }));
+        assert_eq!(
+            stats["figures"],
+            serde_json::json!({ "recovered": 2, "cookie_sent": 6, "cookie_ok": 8, "cookie_bad": 10 })
+        );
         assert_eq!(stats["connections"]["ESTABLISHED"], 10);
         assert_eq!(stats["verdicts"]["pass"], 9);
-        assert_eq!(stats["cookies"], serde_json::json!({ "sent": 0, "ok": 0, "bad": 0 }));
+        assert_eq!(stats["cookies"], serde_json::json!({ "sent": 6, "ok": 8, "bad": 10 }));
         let classes: Vec<_> = stats["classes"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(classes, ["ack", "data", "fin", "icmp", "rst", "syn", "syn_ack"]);
     }

@@ -88,6 +88,26 @@ impl Lab {
         DaemonBuilder::new(self)
     }
 
+    /// Lets the program at the server's end answer by itself (`xdp_tx = "on"`): a veth pair loses what XDP_TX sends unless
+    /// the other end has an XDP program, too. The client's gets xtcp's own, which without a daemon passes everything. It
+    /// stays until what is returned is dropped.
+    ///
+    /// # Panics
+    /// When it can't be loaded.
+    pub fn answers_by_program(&self) -> impl Drop + use<> {
+        struct Loaded(std::path::PathBuf);
+        impl Drop for Loaded {
+            fn drop(&mut self) {
+                daemon::remove_pins(&self.0);
+            }
+        }
+        let interface = self.client.interface();
+        let pins = Loaded(daemon::pin_path(interface));
+        let load = daemon::output(self.client.command(daemon::xtcp_binary()).args(["load", "--interface", interface]));
+        assert!(load.status.success(), "xtcp load: {}", String::from_utf8_lossy(&load.stderr));
+        pins
+    }
+
     /// Opens a connection from the client's namespace by the kernel's TCP.
     ///
     /// # Panics

@@ -59,11 +59,16 @@ impl Connection {
     pub(crate) fn open_passively(&mut self, cx: &mut Context<'_>, syn: &Segment<'_>) {
         self.counters.segments_in += 1;
         self.advance(cx, Cause::PassiveOpen);
+        self.take_syn(cx, syn);
+        self.advance(cx, Cause::Syn);
+        self.send.syn_due = true;
+    }
+
+    /// Takes the peer's number and what it offers.
+    pub(super) fn take_syn(&mut self, cx: &Context<'_>, syn: &Segment<'_>) {
         self.recv.start(syn.seq);
         self.take_syn_options(cx, &syn.options);
         self.agree_on_ecn(syn);
-        self.advance(cx, Cause::Syn);
-        self.send.syn_due = true;
     }
 
     /// The application connects (RFC 9293 section 3.10.1).
@@ -114,9 +119,7 @@ impl Connection {
             cx.drop(DropReason::Meaningless);
             return DONE;
         }
-        self.recv.start(segment.seq);
-        self.take_syn_options(cx, &segment.options);
-        self.agree_on_ecn(segment);
+        self.take_syn(cx, segment);
         if segment.has_ack() {
             self.syn_is_answered(cx, segment)
         } else {

@@ -3,6 +3,7 @@
 //! application's calls. Whoever calls in passes a [`Context`]; afterwards the stack settles what changed.
 
 pub(crate) mod arrives;
+mod cookie;
 mod ecn;
 mod expires;
 mod flow;

@@ -16,7 +16,7 @@ use crate::wire::{Flags, Options, Outgoing, Timestamps, emit};
 
 /// The next segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
     /// Our SYN; with an ACK in SYN_RCVD.
     Syn,
     /// Stream bytes, a FIN, or both.
@@ -29,7 +29,7 @@ enum Plan {
 
 /// A piece of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
+pub(super) struct Piece {
     seq: SeqNum,
     length: u32,
     fin: bool,
@@ -204,7 +204,7 @@ impl Connection {
     }
 
     //= docs/rfc/rfc9293.md#SHLD-12
-    fn outgoing(&mut self, cx: &Context<'_>, plan: Plan) -> Outgoing {
+    pub(super) fn outgoing(&mut self, cx: &Context<'_>, plan: Plan) -> Outgoing {
         let (seq, flags) = match plan {
             Plan::Syn => (self.send.iss, self.syn_flags()),
             Plan::Stream(piece) => (piece.seq, self.stream_flags(&piece)),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::{Device, NoEntry};
+use tcp_proto::{CookieDemand, Device, NoEntry};
 use tokio::sync::Notify;
 
 use super::handover::Exchange;
@@ -70,13 +70,20 @@ pub struct WorkerDevice<T = xdp::ConnectionTable> {
     socket: XskSocket,
     table: T,
     exchange: Exchange,
+    demands: Option<xdp::CookieDemands>,
     table_errors: u64,
 }
 
 impl<T: Table> WorkerDevice<T> {
     /// The device of the worker of the socket's queue; `exchange` is that queue's end of [`Exchange::among`].
     pub fn new(socket: XskSocket, table: T, exchange: Exchange) -> Self {
-        WorkerDevice { socket, table, exchange, table_errors: 0 }
+        WorkerDevice { socket, table, exchange, demands: None, table_errors: 0 }
+    }
+
+    /// The same for a program that issues SYN cookies, too: it is told through `demands` when the stack does.
+    #[must_use]
+    pub fn with_cookie_demands(self, demands: xdp::CookieDemands) -> Self {
+        WorkerDevice { demands: Some(demands), ..self }
     }
 
     /// Tells when frames arrive or are handed over; call it inside the runtime that will wait. Before a wait,
@@ -165,6 +172,14 @@ impl<T: Table> Device for WorkerDevice<T> {
 
     fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>) {
         self.socket.transmit(limit, build);
+    }
+
+    fn demand_cookies(&mut self, demand: CookieDemand) {
+        let Some(demands) = &mut self.demands else { return };
+        if let Err(error) = demands.demand(demand.listener, demand.until.as_nanos()) {
+            // It comes again in a second.
+            tracing::warn!("can't tell the program of cookies: {error}");
+        }
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {

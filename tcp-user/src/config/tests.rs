@@ -54,10 +54,10 @@ fn keys_without_effect_yet_warn_only_when_they_ask_for_something_that_is_missing
     for key in ["`metrics`", "`xdp_tx`", "`proxy_protocol`", "`balance`"] {
         assert!(warnings.contains(key), "{key} in {warnings}");
     }
-    let present = "[tcp]\nsyn_cookies = \"never\"\n";
-    assert_eq!(config(present).unwrap().warnings, Vec::<String>::new());
-    let missing = "[tcp]\nsyn_cookies = \"auto\"\n";
-    assert_eq!(config(missing).unwrap().warnings.len(), 1);
+    for cookies in ["auto", "always", "never"] {
+        let present = format!("[tcp]\nsyn_cookies = \"{cookies}\"\n");
+        assert_eq!(config(&present).unwrap().warnings, Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -113,6 +113,7 @@ fn every_tcp_key_reaches_the_stack() {
         linger = "17s"
         backlog = 18
         syn_backlog = 19
+        syn_cookies = "always"
         no_connection = "drop"
         mss = 1000
         window_scale = false
@@ -154,6 +155,7 @@ fn every_tcp_key_reaches_the_stack() {
         linger: Some(seconds(17)),
         backlog: 18,
         syn_backlog: 19,
+        syn_cookies: tcp_proto::SynCookies::Always,
         mss: Some(1000),
         window_scale: false,
         timestamps: false,

@@ -4,6 +4,7 @@
 //! Start: ports, maps and program, sockets, workers, attach. Stop: detach, workers with their sockets, pins.
 
 mod context;
+mod cookies;
 mod error;
 mod interface;
 mod limits;
@@ -27,6 +28,7 @@ use crate::net::{InterfaceWatch, Network, Seen};
 use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
 use crate::xdp::{Program, ProgramLog};
 use context::Context;
+use cookies::{KeyRing, Sweep};
 use error::system;
 use limits::LimitLog;
 
@@ -89,6 +91,8 @@ struct Running {
     served: Seen,
     workers: Vec<Worker>,
     context: Rc<Context>,
+    /// Keys of SYN cookies.
+    ring: KeyRing,
     /// The kernel's sockets that hold the listeners' ports.
     _ports: Vec<OwnedFd>,
 }
@@ -108,7 +112,8 @@ impl Running {
         let control = ControlSocket::bind(&config.control_socket, config.control_group.as_deref())?;
         let mut program = start::open_program(&config, &interface, &served.addresses)?;
         let log = watch_log(&mut program)?;
-        let workers = start::start_workers(&config, &interface, &mut program).await?;
+        let ring = KeyRing::new(worker::now().as_nanos())?;
+        let workers = start::start_workers(&config, &interface, &mut program, ring.keys()).await?;
         start::report_attached(&interface, program.attach()?);
         program.heartbeat(worker::now().as_nanos())?;
         let program = Rc::new(RefCell::new(program));
@@ -121,7 +126,7 @@ impl Running {
             clients_waited: Cell::new(0),
             opens: Cell::new(0),
         });
-        Ok(Running { config, control, program, log, watch, served, workers, context, _ports: ports })
+        Ok(Running { config, control, program, log, watch, served, workers, context, ring, _ports: ports })
     }
 
     /// Serves until a signal comes; then stops accepting and waits for connections to end, for `drain_timeout`
@@ -150,14 +155,14 @@ impl Running {
 
     /// Everything that goes on until the end; returns only when something fails.
     async fn serve(&mut self) -> Result<(), DaemonError> {
-        let Running { control, program, log, watch, served, workers, context, .. } = self;
+        let Running { control, program, log, watch, served, workers, context, ring, .. } = self;
         let worker_ended = async { Err::<(), _>(first_end(workers).await.into()) };
         let control =
             async { server::serve(control, Rc::clone(context)).await.map_err(system("serve the control socket")) };
         tokio::try_join!(
             worker_ended,
             control,
-            heartbeat(context),
+            heartbeat(context, ring),
             interface::follow(program, watch, served),
             forward_log(log),
         )
@@ -187,12 +192,15 @@ async fn first_end(workers: &mut [Worker]) -> WorkerError {
 
 /// Once a second, as long as every worker answers: tells the program that the daemon lives, brings the figures in
 /// LISTENERS up to date, and logs the limits that were hit.
-async fn heartbeat(context: &Context) -> Result<(), DaemonError> {
+async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonError> {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     let (mut limits, mut ebb) = (LimitLog::default(), memory::Ebb::default());
+    let mut sweep = Sweep::default();
     loop {
         ticks.tick().await;
+        ring.tick(context).await?;
         let stats = context.gather().await?;
+        sweep.tick(context, &stats).await?;
         if ebb.is_low(stats.buffer_bytes, stats.buffer_bytes_freed) {
             // Besides the workers: it walks over all free memory. A worker waits for it only where it allocates.
             drop(tokio::task::spawn_blocking(crate::sys::memory::give_back));

@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use tcp_common::layout::{
     ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, STAYS_SILENT,
 };
-use tcp_proto::{StackConfig, SynCookies};
+use tcp_proto::{CookieKeys, StackConfig, SynCookies};
 
 use super::error::{DaemonError, system};
 use crate::afxdp::{Exchange, WorkerDevice, XskOptions, XskSocket};
@@ -163,10 +163,12 @@ pub(super) async fn start_workers(
     config: &Config,
     interface: &Interface,
     program: &mut Program,
+    cookie_keys: CookieKeys,
 ) -> Result<Vec<Worker>, DaemonError> {
     let mut workers = Vec::new();
     let mut seed = [0; 32];
     getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| system("get random bytes")(error.into()))?;
+    let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
     // The loader has refused more queues than the program can steer to.
     let exchanges = Exchange::among(interface.receive_queues as u16);
     for (queue, exchange) in (0..interface.receive_queues).zip(exchanges) {
@@ -174,13 +176,22 @@ pub(super) async fn start_workers(
         options.always_copy = config.xdp_mode == XdpMode::Generic;
         let socket = XskSocket::bind(&options)?;
         program.register_socket(queue, socket.as_fd())?;
-        let device = WorkerDevice::new(socket, program.connections()?, exchange);
-        workers.push(Worker::start(device, worker_options(config, interface, queue, seed)).await?);
+        let device = WorkerDevice::new(socket, program.connections()?, exchange)
+            .with_cookie_demands(program.cookie_demands(&listeners)?);
+        let options = worker_options(config, interface, queue, seed, cookie_keys);
+        workers.push(Worker::start(device, options).await?);
     }
+    program.set_cookie_keys(&cookie_keys)?;
     Ok(workers)
 }
 
-fn worker_options(config: &Config, interface: &Interface, queue: u32, seed: [u8; 32]) -> WorkerOptions {
+fn worker_options(
+    config: &Config,
+    interface: &Interface,
+    queue: u32,
+    seed: [u8; 32],
+    cookie_keys: CookieKeys,
+) -> WorkerOptions {
     let listener = |listener: &Listener| ListenerOptions {
         address: listener.address,
         tcp: listener.tcp.clone(),
@@ -198,9 +209,11 @@ fn worker_options(config: &Config, interface: &Interface, queue: u32, seed: [u8;
             ephemeral_ports: config.ephemeral_ports.clone(),
             stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
+            program_answers: false,
             rst_rate: config.rst_rate,
         },
         seed,
+        cookie_keys,
         listeners: config.listeners.iter().map(listener).collect(),
     }
 }

@@ -17,6 +17,7 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
@@ -46,6 +47,7 @@ unsafe impl aya::Pod for Plain<CookieKeys> {}
 /// Key and value types of a map that has batch operations. Values are only ever written: what lies in the map
 /// may have been put there by anybody, and need not be valid.
 pub(crate) trait Element {
+    /// Integers and arrays of integers: any bytes are a key.
     type Key: Copy;
     type Value: Copy;
 }
@@ -135,6 +137,50 @@ impl<E: Element> BatchMap<E> {
             Ok(_) => Ok(Some(bytes)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Appends about `count` elements from `cursor` on, each value as its `SIZE` bytes, and returns where to go on; `None`:
+    /// that was the end. Start without a cursor. What is written meanwhile may appear twice or not at all.
+    pub(crate) fn slice<const SIZE: usize>(
+        &self,
+        cursor: Option<u32>,
+        count: usize,
+        elements: &mut Vec<(E::Key, [u8; SIZE])>,
+    ) -> io::Result<Option<u32>>
+    where
+        E::Key: Default,
+    {
+        const { assert!(SIZE == size_of::<E::Value>()) };
+        let mut room = count.max(1);
+        loop {
+            let (mut keys, mut values) = (vec![E::Key::default(); room], vec![[0; SIZE]; room]);
+            let (from, mut to) = (cursor.unwrap_or(0), 0u32);
+            let mut attribute = BatchAttribute {
+                in_batch: if cursor.is_some() { std::ptr::from_ref(&from) as u64 } else { 0 },
+                out_batch: std::ptr::from_mut(&mut to) as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: room as u32,
+                map_fd: self.fd.as_raw_fd() as u32,
+                elem_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: the kernel writes at most `count` keys and values of the sizes checked in `new`, for which there is
+            // room, and a cursor of four bytes; keys and values take any bytes.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attribute) };
+            let next = match result {
+                Ok(_) => Some(to),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+                // More elements share a bucket than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            elements.extend(keys.into_iter().zip(values).take(attribute.count as usize));
+            return Ok(next);
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tcp_common::State;
+use tcp_common::{ConnectionKey, State};
 use tcp_proto::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, yield_now};
@@ -112,6 +112,11 @@ impl<L: Link> Driver<L> {
             Command::Connections { cursor, reply } => drop(reply.send(self.slice(cursor))),
             Command::Report(reply) => drop(reply.send(self.report())),
             Command::Connect(open) => drop(spawn_local(bridge::connect(Rc::clone(&self.endpoint), *open))),
+            Command::CookieKeys { keys, reply } => {
+                self.endpoint.with_stack(|stack| stack.set_cookie_keys(keys));
+                let _ = reply.send(());
+            }
+            Command::RemoveUnknown { keys, reply } => drop(reply.send(self.remove_unknown(keys))),
             Command::Drain(reply) => self.drain(reply),
             Command::Abort(reply) => {
                 self.abort();
@@ -140,6 +145,13 @@ impl<L: Link> Driver<L> {
             buffer_memory: stack.buffer_memory(),
             buffers_freed: stack.buffers_freed(),
         })
+    }
+
+    /// Deletes the entries of connections that are none of the stack's; how many.
+    fn remove_unknown(&mut self, mut keys: Vec<ConnectionKey>) -> usize {
+        self.endpoint.with_stack(|stack| keys.retain(|key| !stack.has_connection(key)));
+        self.link.remove(&keys);
+        keys.len()
     }
 
     fn drain(&mut self, reply: oneshot::Sender<()>) {

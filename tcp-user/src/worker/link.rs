@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 
 use tcp_common::{ConnectionKey, ConnectionValue};
-use tcp_proto::{Device, NoEntry};
+use tcp_proto::{CookieDemand, Device, NoEntry};
 
 use crate::afxdp::{Arrivals, RingStatistics, WorkerDevice};
 
@@ -89,6 +89,10 @@ impl Device for AfXdpLink {
 
     fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>) {
         self.device.transmit(limit, build);
+    }
+
+    fn demand_cookies(&mut self, demand: CookieDemand) {
+        self.device.demand_cookies(demand);
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {

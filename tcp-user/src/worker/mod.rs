@@ -17,9 +17,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcp_common::State;
+use tcp_common::{ConnectionKey, State};
 use tcp_proto::{
-    ConnectOptions, ConnectionInfo, ListenOptions, ListenerId, ListenerInfo, Stack, StackConfig, TcpConfig,
+    ConnectOptions, ConnectionInfo, CookieKeys, ListenOptions, ListenerId, ListenerInfo, Stack, StackConfig, TcpConfig,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -45,6 +45,8 @@ pub struct WorkerOptions {
     pub stack: StackConfig,
     /// Key of its initial sequence numbers, hashes and port choice: secret and random, the same for all workers.
     pub seed: [u8; 32],
+    /// Keys of SYN cookies, the same for all workers and the program.
+    pub cookie_keys: CookieKeys,
     /// Where it listens.
     pub listeners: Vec<ListenerOptions>,
 }
@@ -74,6 +76,20 @@ pub enum Command {
     Report(oneshot::Sender<Report>),
     /// An active open.
     Connect(Box<ActiveOpen>),
+    /// Use these keys of SYN cookies from now on; answered when that is so.
+    CookieKeys {
+        /// The ring.
+        keys: CookieKeys,
+        /// Answered when they are in use.
+        reply: oneshot::Sender<()>,
+    },
+    /// Delete the entries of those among these connections that the worker does not know.
+    RemoveUnknown {
+        /// Entries of its queue that the program made.
+        keys: Vec<ConnectionKey>,
+        /// How many it did not know.
+        reply: oneshot::Sender<usize>,
+    },
     /// Stop accepting; answered when no connection is left but those in TIME_WAIT.
     Drain(oneshot::Sender<()>),
     /// Reset every connection; answered when the resets are sent.
@@ -280,7 +296,9 @@ fn run(
 /// A stack that listens as asked.
 fn listen(options: WorkerOptions) -> Result<(Rc<Endpoint>, Vec<Listening>), WorkerError> {
     let since = now();
-    let endpoint = Endpoint::new(Stack::new(options.stack, options.seed, since));
+    let mut stack = Stack::new(options.stack, options.seed, since);
+    stack.set_cookie_keys(options.cookie_keys);
+    let endpoint = Endpoint::new(stack);
     let mut listeners = Vec::new();
     for ListenerOptions { address, tcp, service } in options.listeners {
         let id = endpoint.listen(address, ListenOptions { tcp }).map_err(|_| WorkerError::ListenTwice(address))?;

@@ -161,6 +161,7 @@ fn drive(end: usize, listeners: &[(u16, Service)], link: MemoryLink) -> (mpsc::S
     let (endpoint, listeners) = listen(WorkerOptions {
         stack: StackConfig { mac: MACS[end], ..StackConfig::default() },
         seed: [end as u8; 32],
+        cookie_keys: CookieKeys::default(),
         listeners: listeners.iter().map(listener).collect(),
     })
     .unwrap();

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData};
+use tcp_common::layout::FLAG_COOKIE;
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::NoEntry;
 
@@ -111,6 +112,27 @@ impl ConnectionTable {
         Ok(())
     }
 
+    /// Looks at about `count` entries from `cursor` on (`None`: the first) and calls `found` with the queue and the key of
+    /// each that the program made for a cookie before `made_before` (CLOCK_MONOTONIC, ns) and no worker wrote since. Where
+    /// to go on; `None`: that was the end.
+    pub fn made_by_program(
+        &self,
+        cursor: Option<u32>,
+        count: usize,
+        made_before: u64,
+        mut found: impl FnMut(u16, ConnectionKey),
+    ) -> Result<Option<u32>, XdpError> {
+        let mut entries = Vec::new();
+        let next = self.map.slice::<{ size_of::<ConnectionValue>() }>(cursor, count, &mut entries);
+        for (key, bytes) in entries {
+            let since_ns = u64::from_ne_bytes(field(&bytes, offset_of!(ConnectionValue, since_ns)));
+            if bytes[offset_of!(ConnectionValue, flags)] & FLAG_COOKIE != 0 && since_ns < made_before {
+                found(u16::from_ne_bytes(field(&bytes, offset_of!(ConnectionValue, queue))), key);
+            }
+        }
+        next.map_err(XdpError::table)
+    }
+
     /// Deletes every entry and says how many there were.
     pub fn clear(&mut self) -> Result<usize, XdpError> {
         let fd = self.map.fd().try_clone().map_err(XdpError::table)?;
@@ -143,6 +165,11 @@ impl ConnectionTable {
         self.keys.extend(entries.iter().map(|(key, _)| key));
         self.values.extend(entries.iter().map(|(_, value)| value));
     }
+}
+
+/// The bytes of a field of a value, `at` of them on: what lies in the map need not be a valid [`ConnectionValue`].
+fn field<const SIZE: usize>(value: &[u8; size_of::<ConnectionValue>()], at: usize) -> [u8; SIZE] {
+    std::array::from_fn(|byte| value[at + byte])
 }
 
 fn is_full(error: &io::Error) -> bool {

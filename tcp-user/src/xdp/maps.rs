@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
@@ -19,6 +19,7 @@ use tcp_common::layout::{
     PORT_WORDS, to_bytes,
 };
 
+use super::demand::CookieDemands;
 use super::pins::MapShape;
 use super::{Answers, ConnectionTable, LoadOptions, XdpError};
 use crate::sys::bpf::{BPF_EXIST, Plain};
@@ -47,6 +48,7 @@ pub(super) struct ProgramMaps {
     vlans: Array<MapData, u64>,
     addresses: HashMap<MapData, [u8; 16], u32>,
     cookie_keys: Array<MapData, Plain<CookieKeys>>,
+    cookie_demand: MapData,
     written: Written,
 }
 
@@ -79,6 +81,10 @@ impl ProgramMaps {
             Some(Map::HashMap(data)) => data,
             _ => return Err(XdpError::Missing { name: "CONNECTIONS" }),
         };
+        let cookie_demand = match ebpf.take_map("COOKIE_DEMAND") {
+            Some(Map::Array(data)) => data,
+            _ => return Err(XdpError::Missing { name: "COOKIE_DEMAND" }),
+        };
         Ok(ProgramMaps {
             connections,
             listeners: map(ebpf, "LISTENERS")?,
@@ -89,6 +95,7 @@ impl ProgramMaps {
             vlans: map(ebpf, "VLANS")?,
             addresses: map(ebpf, "ADDRESSES")?,
             cookie_keys: map(ebpf, "COOKIE_KEYS")?,
+            cookie_demand,
             written,
         })
     }
@@ -193,6 +200,13 @@ impl ProgramMaps {
 
     pub(super) fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {
         self.cookie_keys.set(0, Plain(*keys), 0).map_err(XdpError::map("COOKIE_KEYS"))
+    }
+
+    pub(super) fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
+        let fd = self.cookie_demand.fd().as_fd().try_clone_to_owned().map_err(XdpError::table)?;
+        let map = MapData::from_fd(fd).and_then(|data| Map::Array(data).try_into());
+        let map = map.map_err(XdpError::map("COOKIE_DEMAND"))?;
+        Ok(CookieDemands { map, listeners: listeners.to_vec() })
     }
 
     pub(super) fn heartbeat(&mut self, now_ns: u64) -> Result<(), XdpError> {

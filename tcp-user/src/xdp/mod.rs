@@ -7,6 +7,7 @@
 
 mod attach;
 mod connections;
+mod demand;
 mod error;
 mod log;
 mod maps;
@@ -26,6 +27,7 @@ use tcp_common::layout::{ListenerValue, MAX_CONNECTIONS, MAX_QUEUES};
 pub use crate::config::XdpMode;
 pub use attach::Attached;
 pub use connections::ConnectionTable;
+pub use demand::CookieDemands;
 pub use error::XdpError;
 pub use log::ProgramLog;
 
@@ -179,6 +181,12 @@ impl Program {
     /// Sets the keys of SYN cookies; without any the program sends none.
     pub fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {
         self.maps.set_cookie_keys(keys)
+    }
+
+    /// A handle for a worker thread by which it tells the program of listeners that send cookies; `listeners` as given to
+    /// [`Program::set_listeners`], in the same order.
+    pub fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
+        self.maps.cookie_demands(listeners)
     }
 
     /// Replaces the unicast addresses that wildcard listeners and active opens use.

@@ -67,7 +67,7 @@ fn listener_in_the_map(daemon: &Daemon) -> Value {
 #[test]
 fn a_full_syn_queue_drops_syns_until_a_reset_makes_room_and_says_so_everywhere() {
     let lab = Lab::new();
-    let listen = "service = \"echo\"\ntcp = { syn_backlog = 2 }";
+    let listen = "service = \"echo\"\ntcp = { syn_backlog = 2, syn_cookies = \"never\" }";
     let daemon = lab.daemon().listen_with(server(ECHO), listen).start();
     (1..=2).for_each(|port| half_open(&lab, port));
     until_it("two half-open connections", || number(&listener(&daemon), "syn_queue"), |length| *length == 2);
@@ -158,7 +158,7 @@ fn beyond_max_orphans_the_oldest_is_reset_and_logged() {
 #[test]
 fn each_of_two_workers_has_half_of_a_listeners_queue() {
     let lab = Lab::with(&tests::net::WireOptions { queues: 2, ..tests::net::WireOptions::default() });
-    let listen = "service = \"echo\"\ntcp = { syn_backlog = 4 }";
+    let listen = "service = \"echo\"\ntcp = { syn_backlog = 4, syn_cookies = \"never\" }";
     let daemon = lab.daemon().listen_with(server(ECHO), listen).start();
     (1..=100).for_each(|port| half_open(&lab, port));
     let full = |row: &Value| number(row, "syn_queue") + number(row, "overflows") == 100;

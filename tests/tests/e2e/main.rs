@@ -6,6 +6,7 @@ mod close;
 mod coexistence;
 mod connect;
 mod control;
+mod cookies;
 mod harness;
 mod http;
 mod interface;

@@ -1,0 +1,171 @@
+//! SYN cookies of a stack (RFC 4987 section 3.6): when a SYN is answered without keeping it, whose ACKs are checked, and
+//! what comes of them ([docs/decisions/0013](../../../docs/decisions/0013-cookies.md)). The XDP program issues and checks
+//! the same cookies; what it lets through is checked here again.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use tcp_common::ConnectionKey;
+use tcp_common::cookie::{CookieKeys, Offer, check};
+
+use super::Stack;
+use crate::api::{ConnectionId, LinkAddress, ListenerId};
+use crate::config::SynCookies;
+use crate::connection::{Connection, Origin};
+use crate::drops::DropReason;
+use crate::figures::Figure;
+use crate::limits::{COOKIE_DEMAND_INTERVAL, COOKIE_LIFETIME};
+use crate::listener::Listener;
+use crate::seq::SeqNum;
+use crate::shared::Context;
+use crate::time::Instant;
+use crate::wire::{Flags, Segment};
+
+/// Whose turn it is while a SYN is answered that makes no connection.
+const NO_CONNECTION: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
+
+/// That a listener sends cookies, because its SYN queue is full: the XDP program is to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CookieDemand {
+    /// Where it listens (the address may be a wildcard).
+    pub listener: SocketAddr,
+    /// Until when ACKs may bring such cookies back.
+    pub until: Instant,
+}
+
+impl Stack {
+    /// Sets the keys of SYN cookies, the same for all stacks of an interface and the XDP program. Before, none are issued:
+    /// a SYN is kept or dropped.
+    pub fn set_cookie_keys(&mut self, keys: CookieKeys) {
+        self.cookie_keys = keys;
+    }
+
+    /// Takes the listeners that sent cookies of late because their SYN queues were full; each at most once a second.
+    #[must_use]
+    pub fn take_cookie_demands(&mut self) -> Vec<CookieDemand> {
+        core::mem::take(&mut self.cookie_demands)
+    }
+
+    /// Answers a SYN to `listener` with a cookie, if that is what it does now; whether it did.
+    pub(super) fn is_answered_by_cookie(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        syn: &Segment<'_>,
+        listener: ListenerId,
+    ) -> bool {
+        let Some(queue) = self.listeners.get_mut(listener).filter(|queue| queue.sends_cookies()) else { return false };
+        let config = queue.config.clone();
+        // The number is replaced by the cookie.
+        let connection = Connection::new(key, Origin::Passive(listener), link, config, SeqNum(0), now);
+        let id = NO_CONNECTION;
+        let cx = Context { now, id, shared: &mut self.shared };
+        let Some(answer) = connection.answer_with_cookie(&cx, &self.cookie_keys, syn) else { return false };
+        if self.shared.queue_reply(answer) {
+            self.shared.figures.count(Figure::CookieSent);
+        }
+        queue.cookies_until = Some(now + COOKIE_LIFETIME);
+        if let Some(demand) = queue.cookie_demand(now) {
+            self.cookie_demands.push(demand);
+        }
+        true
+    }
+
+    /// A segment without a connection came to `listener`: checks it for a cookie, if it may bring one back; whether it
+    /// was dealt with. If not, it draws a reset.
+    pub(super) fn is_dealt_with_as_cookie(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        segment: &Segment<'_>,
+        listener: ListenerId,
+    ) -> bool {
+        let answered_for = self.shared.config.program_answers;
+        let Some(queue) = self.listeners.get(listener).filter(|queue| queue.checks_cookies(now, answered_for)) else {
+            return false;
+        };
+        if segment.flags.has(Flags::SYN) {
+            return false;
+        }
+        let tsecr = segment.options.timestamps.filter(|_| queue.config.timestamps).map(|theirs| theirs.echo);
+        match check(&self.cookie_keys, now.as_nanos(), &key, segment.seq.0, segment.ack.0, tsecr) {
+            Some(offer) => {
+                self.shared.figures.count(Figure::CookieOk);
+                self.cookie_returns(now, key, link, segment, listener, &offer);
+                true
+            }
+            None => self.cookie_is_bad(segment),
+        }
+    }
+
+    /// Builds the connection that a cookie stands for, if there is room. If not, nothing is said, and the cookie stays
+    /// good: the peer will repeat what it sends.
+    fn cookie_returns(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        link: LinkAddress,
+        ack: &Segment<'_>,
+        listener: ListenerId,
+        offer: &Offer,
+    ) {
+        let Some(queue) = self.listeners.get_mut(listener) else { return };
+        if queue.accept_queue_is_full() {
+            queue.accept_overflows += 1;
+            return self.shared.drops.count(DropReason::AcceptQueueFull);
+        }
+        let config = queue.config.clone();
+        if !self.make_room(now) {
+            return;
+        }
+        let index = self.insert(now, key, Origin::Passive(listener), link, config, ack.ack - 1).index;
+        self.act(now, index, |connection, cx| {
+            connection.reopen(cx, offer, ack);
+            connection.segment_arrives(cx, link, ack);
+        });
+    }
+
+    /// What brings no cookie back draws a reset, unless it carries something: then the ACK before it may be lost, and with
+    /// it the connection that this belongs to. Whoever sent it repeats it, in the order in which it counts.
+    fn cookie_is_bad(&mut self, segment: &Segment<'_>) -> bool {
+        self.shared.figures.count(Figure::CookieBad);
+        let carries = segment.length() > 0;
+        if carries {
+            self.shared.drops.count(DropReason::NoCookie);
+        }
+        carries
+    }
+}
+
+impl Listener {
+    /// Whether the next SYN is answered by a cookie.
+    pub(crate) fn sends_cookies(&self) -> bool {
+        match self.config.syn_cookies {
+            SynCookies::Always => true,
+            SynCookies::Auto => self.syn_queue_is_full(),
+            SynCookies::Never => false,
+        }
+    }
+
+    /// Whether a stranger's ACK may bring a cookie back. The program tells not which it issued (`program_answers`), but
+    /// keeps strangers whose ACKs bring none to itself.
+    fn checks_cookies(&self, now: Instant, program_answers: bool) -> bool {
+        match self.config.syn_cookies {
+            SynCookies::Always => true,
+            SynCookies::Auto => program_answers || self.cookies_until.is_some_and(|until| now < until),
+            SynCookies::Never => false,
+        }
+    }
+
+    /// What to tell the program, if it is time to tell it again.
+    fn cookie_demand(&mut self, now: Instant) -> Option<CookieDemand> {
+        let due = self.cookie_demand_due.is_none_or(|due| now >= due);
+        if !due || self.config.syn_cookies == SynCookies::Always {
+            return None;
+        }
+        self.cookie_demand_due = Some(now + COOKIE_DEMAND_INTERVAL);
+        Some(CookieDemand { listener: self.address, until: now + COOKIE_LIFETIME })
+    }
+}

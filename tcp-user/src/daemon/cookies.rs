@@ -1,0 +1,161 @@
+//! The main thread's part in SYN cookies: it makes the keys, gives them to the workers and then to the program, and sweeps
+//! up entries of CONNECTIONS that the program made for a cookie and that no worker has a connection for.
+//!
+//! Such an entry is left when the segment that brought the cookie back was lost between program and worker, or when the
+//! worker had no room for the connection. The program would steer the peer's segments to a worker that knows nothing of
+//! them for ever.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use tcp_common::ConnectionKey;
+use tcp_common::cookie::epoch;
+use tcp_proto::CookieKeys;
+
+use super::context::Context;
+use super::error::{DaemonError, system};
+use crate::stats::Stats;
+use crate::worker::{self, Command};
+
+/// How old an entry of the program's must be at least before it is taken for one without connection.
+const ENTRY_PATIENCE: Duration = Duration::from_secs(3);
+/// How often CONNECTIONS is swept at most.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Entries of CONNECTIONS looked at in one call.
+const SWEEP_SLICE: usize = 1024;
+
+/// The ring of keys: always that of the current epoch and of the next, so that no cookie waits for this thread.
+#[derive(Debug, Default)]
+pub(super) struct KeyRing {
+    keys: CookieKeys,
+}
+
+impl KeyRing {
+    /// The ring at `now_ns` (CLOCK_MONOTONIC).
+    pub(super) fn new(now_ns: u64) -> Result<KeyRing, DaemonError> {
+        let mut ring = KeyRing::default();
+        ring.renew(now_ns)?;
+        Ok(ring)
+    }
+
+    pub(super) fn keys(&self) -> CookieKeys {
+        self.keys
+    }
+
+    /// Makes the keys that are missing at `now_ns`; whether there were any.
+    fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
+        let before = self.keys;
+        for epoch in [epoch(now_ns), epoch(now_ns) + 1] {
+            if self.keys.get(epoch).is_none() {
+                self.keys.put(epoch, secret().map_err(system("get random bytes"))?);
+            }
+        }
+        Ok(self.keys != before)
+    }
+
+    /// Once a second: renews the ring. Workers check what the program lets through, so they get it first.
+    pub(super) async fn tick(&mut self, context: &Context) -> Result<(), DaemonError> {
+        if !self.renew(worker::now().as_nanos())? {
+            return Ok(());
+        }
+        for worker in &context.workers {
+            worker.ask(|reply| Command::CookieKeys { keys: self.keys, reply }).await?;
+        }
+        context.program.borrow_mut().set_cookie_keys(&self.keys)?;
+        Ok(())
+    }
+}
+
+fn secret() -> io::Result<[u64; 2]> {
+    let mut halves = [[0; 8]; 2];
+    for half in &mut halves {
+        getrandom(half, GetRandomFlags::empty())?;
+    }
+    Ok(halves.map(u64::from_ne_bytes))
+}
+
+/// When CONNECTIONS is to be swept.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    last: Option<Instant>,
+    /// Cookies that came back so far.
+    returned: u64,
+    /// When the last of those came back whose entries no sweep has judged; `None`: all were judged.
+    unjudged: Option<Instant>,
+}
+
+impl Sweep {
+    /// Once a second: sweeps, if that is due.
+    pub(super) async fn tick(&mut self, context: &Context, stats: &Stats) -> Result<(), DaemonError> {
+        if self.is_due(Instant::now(), stats.cookies.ok) { sweep(context).await } else { Ok(()) }
+    }
+
+    /// Whether to sweep now, at most every [`SWEEP_INTERVAL`]: `returned` cookies came back so far.
+    fn is_due(&mut self, now: Instant, returned: u64) -> bool {
+        if std::mem::replace(&mut self.returned, returned) != returned {
+            self.unjudged = Some(now);
+        }
+        let rested = self.last.is_none_or(|last| now.duration_since(last) >= SWEEP_INTERVAL);
+        let due = rested && self.unjudged.is_some();
+        if due {
+            self.last = Some(now);
+            // The youngest entries are not judged yet.
+            self.unjudged = self.unjudged.filter(|last| now.duration_since(*last) <= 2 * ENTRY_PATIENCE);
+        }
+        due
+    }
+}
+
+/// Looks through all of CONNECTIONS and has the workers delete what they do not know.
+async fn sweep(context: &Context) -> Result<(), DaemonError> {
+    let table = context.program.borrow().connections()?;
+    let oldest = worker::now().as_nanos().saturating_sub(ENTRY_PATIENCE.as_nanos() as u64);
+    let mut cursor = None;
+    loop {
+        let mut suspects: HashMap<u16, Vec<ConnectionKey>> = HashMap::new();
+        let next = table.made_by_program(cursor, SWEEP_SLICE, oldest, |queue, key| {
+            suspects.entry(queue).or_default().push(key);
+        })?;
+        for worker in &context.workers {
+            let Some(keys) = suspects.remove(&worker.queue) else { continue };
+            let removed = worker.ask(|reply| Command::RemoveUnknown { keys, reply }).await?;
+            tracing::debug!(queue = worker.queue, removed, "entries of cookies without connection");
+        }
+        match next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcp_common::cookie::EPOCH_NS;
+
+    use super::*;
+
+    #[test]
+    fn sweeps_follow_returned_cookies_until_all_of_their_entries_were_judged() {
+        let (mut sweep, start) = (Sweep::default(), Instant::now());
+        let mut due = |second: u64, returned| sweep.is_due(start + Duration::from_secs(second), returned);
+        assert!(!due(0, 0), "no cookie came back");
+        let sweeps: Vec<u64> = (1..40).filter(|&second| due(second, 5)).collect();
+        assert_eq!(sweeps, [1, 11], "the first finds entries that are too young");
+        let sweeps: Vec<u64> = (40..80).filter(|&second| due(second, second.min(63))).collect();
+        assert_eq!(sweeps, [40, 50, 60, 70]);
+    }
+
+    #[test]
+    fn the_ring_holds_the_keys_of_the_last_epoch_this_one_and_the_next() {
+        let mut ring = KeyRing::new(EPOCH_NS * 5).unwrap();
+        let (fifth, sixth) = (ring.keys().get(5).unwrap(), ring.keys().get(6).unwrap());
+        assert_ne!(fifth, sixth);
+        assert!(!ring.renew(EPOCH_NS * 6 - 1).unwrap(), "nothing to do before the epoch ends");
+        assert!(ring.renew(EPOCH_NS * 6).unwrap());
+        assert_eq!((ring.keys().get(5), ring.keys().get(6)), (Some(fifth), Some(sixth)));
+        assert!(ring.keys().get(7).is_some() && ring.keys().get(4).is_none());
+    }
+}

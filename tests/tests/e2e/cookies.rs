@@ -1,0 +1,181 @@
+//! SYN cookies (RFC 4987 section 3.6), whoever issues them: the daemon, or the XDP program for it (`xdp_tx`). The client
+//! is the kernel's TCP, which must not be able to tell.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use etherparse::TcpHeader;
+use serde_json::Value;
+use tests::Lab;
+use tests::daemon::{Daemon, DaemonBuilder};
+use tests::net::WireOptions;
+use tests::peer;
+use tests::raw::send_segment;
+use tests::wait::until_it;
+
+use crate::{DAYTIME, ECHO, SERVERS, server};
+
+/// An address that nobody has: what is sent to it vanishes.
+const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 60));
+/// SYNs of a flood.
+const FLOOD: u16 = 2000;
+
+/// Who answers SYNs with cookies.
+#[derive(Clone, Copy)]
+enum By {
+    Daemon,
+    Program,
+}
+
+impl By {
+    /// A daemon that is to be given listeners.
+    fn daemon(self, lab: &Lab) -> DaemonBuilder<'_> {
+        match self {
+            By::Daemon => lab.daemon().line("xdp_tx = \"off\""),
+            By::Program => lab.daemon().line("xdp_tx = \"on\""),
+        }
+    }
+}
+
+fn listening<'lab>(by: By, lab: &'lab Lab, cookies: &str) -> DaemonBuilder<'lab> {
+    let lines = format!("service = \"echo\"\ntcp = {{ syn_backlog = 8, syn_cookies = \"{cookies}\" }}");
+    SERVERS.iter().fold(by.daemon(lab), |daemon, address| daemon.listen_with((*address, ECHO).into(), &lines))
+}
+
+fn send(lab: &Lab, port: u16, shape: impl FnOnce(&mut TcpHeader), payload: &[u8]) {
+    let mut segment = TcpHeader::new(port, 0, 1000, 60_000);
+    shape(&mut segment);
+    send_segment(&lab.client, SILENT, server(ECHO), segment, payload);
+}
+
+/// A SYN that nobody will answer the SYN-ACK of.
+fn send_syn(lab: &Lab, port: u16) {
+    send(lab, port, |segment| segment.syn = true, b"");
+}
+
+fn cookies(daemon: &Daemon, field: &str) -> u64 {
+    daemon.stats()["cookies"][field].as_u64().expect("a number")
+}
+
+fn listener(daemon: &Daemon) -> Value {
+    daemon.stats()["listeners"][0].clone()
+}
+
+fn always_serves_a_kernel_client_with_all_options(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "always").start();
+    let data = peer::bytes(300_000, 1);
+    for (number, address) in (1..).zip(SERVERS) {
+        let connection = lab.connect((address, ECHO));
+        peer::assert_same(&peer::exchange(&connection, &data), &data);
+        assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [number, number]);
+    }
+    assert_eq!(listener(&daemon)["syn_queue_max"], 0);
+    let syn_acks = lab.segments(|segment| segment.flags.syn && segment.flags.ack);
+    assert_eq!(syn_acks.len(), 2);
+    for answer in syn_acks {
+        let agreed = (answer.window_scale.is_some(), answer.sack_permitted, answer.timestamps.is_some());
+        assert_eq!(agreed, (true, true, true), "{answer:?}");
+        // The window that was scaled is the one that the client uses: 300 kB went through.
+        assert!(answer.mss.is_some_and(|mss| mss == 1460 || mss == 1440));
+    }
+}
+
+fn always_serves_those_who_wait_for_the_server_to_speak(by: By) {
+    let lab = Lab::with(&WireOptions { queues: 2, ..WireOptions::default() });
+    let lines = "service = \"daytime\"\ntcp = { syn_cookies = \"always\" }";
+    let daemon = by.daemon(&lab).listen_with(server(DAYTIME), lines).start();
+    for served in 1..=10 {
+        assert!(!peer::read_to_end(&lab.connect(server(DAYTIME))).is_empty());
+        assert_eq!(cookies(&daemon, "ok"), served);
+    }
+}
+
+fn auto_sends_cookies_while_the_syn_queue_is_full(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "auto").start();
+    (1..=8).for_each(|port| send_syn(&lab, port));
+    until_it("a full SYN queue", || listener(&daemon), |listener| listener["syn_queue"] == 8);
+    assert_eq!((cookies(&daemon, "sent"), &listener(&daemon)["cookie_mode"]), (0, &"on".into()));
+    let mut connection = lab.connect(server(ECHO));
+    peer::round_trip(&mut connection, b"there is no room, and none is needed");
+    assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [1, 1]);
+    (1..=8).for_each(|port| {
+        send(&lab, port, |segment| (segment.rst, segment.sequence_number) = (true, 1001), b"");
+    });
+    until_it("an empty SYN queue", || listener(&daemon), |listener| listener["syn_queue"] == 0);
+    let row = listener(&daemon);
+    assert_eq!((&row["cookie_mode"], &row["overflows"]), (&"off".into(), &0.into()), "{row:#}");
+    peer::round_trip(&mut connection, b"and it stays");
+}
+
+fn a_flood_keeps_no_client_out(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "auto").start();
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| (1..=FLOOD).for_each(|port| send_syn(&lab, port)));
+        until_it("cookies", || cookies(&daemon, "sent"), |sent| *sent > 0);
+        for _ in 0..20 {
+            peer::round_trip(&mut lab.connect(server(ECHO)), b"under a flood");
+        }
+        flood.join().expect("the flood ends");
+    });
+    let all = |sent: &u64| *sent >= u64::from(FLOOD) - 8;
+    until_it("an answer to every SYN", || cookies(&daemon, "sent"), all);
+    assert!(cookies(&daemon, "ok") > 0);
+    let row = listener(&daemon);
+    assert_eq!((&row["syn_queue_max"], &row["syn_overflows"]), (&8.into(), &0.into()), "{row:#}");
+}
+
+fn a_made_up_ack_is_reset_and_made_up_data_vanish(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "always").start();
+    let forged = |segment: &mut TcpHeader| {
+        (segment.ack, segment.acknowledgment_number) = (true, 77);
+    };
+    send(&lab, 1, forged, b"");
+    until_it("one bad cookie", || cookies(&daemon, "bad"), |bad| *bad == 1);
+    send(&lab, 2, forged, b"GET / HTTP/1.0\r\n\r\n");
+    until_it("another", || cookies(&daemon, "bad"), |bad| *bad == 2);
+    // Whatever is sent after both proves that nothing more comes of them.
+    peer::round_trip(&mut lab.connect(server(ECHO)), b"a real one");
+    let reset: Vec<SocketAddr> =
+        lab.segments(|segment| segment.flags.rst).iter().map(|reset| reset.destination).collect();
+    assert_eq!(reset, [SocketAddr::new(SILENT, 1)]);
+    assert_eq!(cookies(&daemon, "ok"), 1);
+}
+
+/// Each test once for everybody who may answer.
+macro_rules! for_each_answerer {
+    ($($by:ident $module:ident),*) => { $(
+        mod $module {
+            use super::By;
+
+            #[test]
+            fn always_serves_a_kernel_client_with_all_options() {
+                super::always_serves_a_kernel_client_with_all_options(By::$by);
+            }
+
+            #[test]
+            fn always_serves_those_who_wait_for_the_server_to_speak() {
+                super::always_serves_those_who_wait_for_the_server_to_speak(By::$by);
+            }
+
+            #[test]
+            fn auto_sends_cookies_while_the_syn_queue_is_full() {
+                super::auto_sends_cookies_while_the_syn_queue_is_full(By::$by);
+            }
+
+            #[test]
+            fn a_flood_keeps_no_client_out() {
+                super::a_flood_keeps_no_client_out(By::$by);
+            }
+
+            #[test]
+            fn a_made_up_ack_is_reset_and_made_up_data_vanish() {
+                super::a_made_up_ack_is_reset_and_made_up_data_vanish(By::$by);
+            }
+        }
+    )* };
+}
+
+for_each_answerer!(Daemon by_the_daemon, Program by_the_program);
