@@ -10,8 +10,10 @@
 //! An ACK made up blindly passes with a probability of 2^-27: at 1,000,000 such ACKs a second one passes in 134 s on
 //! average. It is worth no more than a SYN from an address that its sender owns: a connection that never speaks.
 
+use core::hint::black_box;
+
 use crate::ConnectionKey;
-use crate::siphash::{SipKey, siphash};
+use crate::siphash::{Sip, SipKey};
 
 /// Length of an epoch as a power of two, ns: 68.7 s.
 const EPOCH_SHIFT: u32 = 36;
@@ -182,11 +184,20 @@ pub fn check(
 const LOW: u32 = 0x1f;
 
 /// The cookie whose low five bits are `low`.
-#[inline(always)]
+///
+/// Not inlined: BPF has little stack, and this needs most of what there is.
+#[inline(never)]
 fn number(secret: SipKey, key: &ConnectionKey, peer_isn: u32, tsval: u32, low: u32) -> u32 {
     let [a, b, c, d, e] = key.words();
     let words = [a, b, c, d, e, u64::from(peer_isn) << 32 | u64::from(tsval), u64::from(low >> 1)];
-    (siphash::<2, 4>(secret, &words) >> 32) as u32 & !LOW | low
+    let mut sip = Sip::<2, 4>::new(secret);
+    let mut at = 0;
+    // A loop that the compiler does not unroll: with all words at hand at once BPF runs out of registers, and of stack.
+    while let Some(word) = words.get(black_box(at)) {
+        sip.absorb(*word);
+        at += 1;
+    }
+    (sip.finish(words.len() as u64) >> 32) as u32 & !LOW | low
 }
 
 /// The latest timestamp up to `clock` that carries `options` and is not zero.

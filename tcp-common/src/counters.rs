@@ -120,6 +120,16 @@ counters! {
         SteerNoConnection, "steer_no_connection", steer_no_connection;
         /// An ICMP error about a connection, given to the daemon.
         SteerIcmp, "steer_icmp", steer_icmp;
+        /// A segment that brought a cookie back, given to the daemon.
+        SteerCookie, "steer_cookie", steer_cookie;
+        /// A SYN that the program answered with a cookie.
+        AnswerCookie, "answer_cookie", answer_cookie;
+        /// A segment without connection that the program answered with a reset.
+        AnswerReset, "answer_reset", answer_reset;
+        /// A segment with a bad cookie that the program answered with a reset.
+        AnswerBadCookie, "answer_bad_cookie", answer_bad_cookie;
+        /// A segment of a connection in TIME_WAIT that the program acknowledged.
+        AnswerTimeWait, "answer_time_wait", answer_time_wait;
     }
 
     /// Why a frame was dropped.
@@ -148,6 +158,21 @@ counters! {
         IcmpRate, "icmp_rate", drop_icmp_rate;
         /// The daemon lives, but has no socket on the queue that the frame came from.
         NoSocket, "no_socket", drop_no_socket;
+        /// A checksum is wrong. (Only of what the program would answer; the daemon counts the others.)
+        BadChecksum, "bad_checksum", drop_bad_checksum;
+        /// The source is no host's address, or our own.
+        Martian, "martian", drop_martian;
+        /// Without connection and without a good cookie at a listener that takes cookies: data, which are never reset, and
+        /// what `rst_rate` or `no_connection` leave unanswered.
+        BadCookie, "bad_cookie", drop_bad_cookie;
+        /// No connection, and the listener is to be silent (`no_connection = "drop"`).
+        NoConnection, "no_connection", drop_no_connection;
+        /// No connection, and this CPU has sent as many resets as it may (`rst_rate`).
+        ResetRate, "rst_rate", drop_rst_rate;
+        /// The driver's frame had no room for an answer.
+        NoRoom, "no_room", drop_no_room;
+        /// A connection in TIME_WAIT has nothing to say to it, or not so often.
+        TimeWait, "time_wait", drop_time_wait;
     }
 }
 

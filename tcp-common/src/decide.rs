@@ -6,33 +6,88 @@
 //! here only those segments are dropped to which it would not answer anyhow.
 
 use crate::counters::{Class, DropReason, Outcome};
-use crate::layout::{Config, ConnectionKey, ListenerKey};
-use crate::packet::{self, Frame, Packet, Segment};
+use crate::layout::{Config, ConnectionKey, ListenerKey, ListenerValue};
+use crate::packet::{self, Frame, Packet, Place, Segment};
 
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<'m> {
     /// What the segment is, if it is ours and well-formed.
     pub class: Option<Class>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Where the segment lies in the frame, if there is one and it is steered.
+    pub place: Place,
+    /// The listener that it is for, if it is for one and is steered.
+    pub listener: Option<&'m ListenerValue>,
+    /// Whether it belongs to a connection in TIME_WAIT.
+    pub time_wait: bool,
 }
 
-impl Decision {
+/// What the program may answer by itself instead of steering it ([`crate::answer`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Question {
+    /// A SYN to a listener.
+    Syn,
+    /// A segment that belongs to no connection.
+    NoConnection,
+    /// A segment of a connection in TIME_WAIT.
+    TimeWait,
+}
+
+impl Question {
+    /// The question with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Option<Question> {
+        match number {
+            0 => Some(Question::Syn),
+            1 => Some(Question::NoConnection),
+            2 => Some(Question::TimeWait),
+            _ => None,
+        }
+    }
+}
+
+impl Decision<'_> {
     /// The counters that it moves by one, as slots of `Counters`: its outcome, its class, its drop reason.
     #[must_use]
     #[inline(always)]
     pub fn slots(&self) -> [Option<usize>; 3] {
         let reason = match self.verdict {
             Verdict::Drop(reason) => Some(reason.slot()),
-            Verdict::Pass | Verdict::Steer(_) => None,
+            Verdict::Pass | Verdict::Steer(_) | Verdict::Answer(_) => None,
         };
         [Some(self.verdict.outcome().slot()), self.class.map(Class::slot), reason]
+    }
+
+    /// What the program may answer by itself.
+    #[must_use]
+    #[inline(always)]
+    pub fn question(&self) -> Option<Question> {
+        match self.verdict {
+            Verdict::Steer(Steer::Connection { .. }) if self.time_wait && self.class.is_some() => {
+                Some(Question::TimeWait)
+            }
+            Verdict::Steer(Steer::Syn) => Some(Question::Syn),
+            Verdict::Steer(Steer::NoConnection) => Some(Question::NoConnection),
+            _ => None,
+        }
+    }
+
+    /// A decision about a frame that carries no segment for the daemon.
+    #[inline(always)]
+    const fn plain(class: Option<Class>, verdict: Verdict) -> Self {
+        Decision { class, verdict, place: Place::NONE, listener: None, time_wait: false }
     }
 }
 
 /// What becomes of a frame.
+///
+/// Aligned, so that BPF copies it as a word: parts of it would lie at odd places of its stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub enum Verdict {
     /// The kernel gets it.
     Pass,
@@ -40,6 +95,21 @@ pub enum Verdict {
     Drop(DropReason),
     /// The daemon gets it, through the socket of the queue that it arrived on.
     Steer(Steer),
+    /// Nobody gets it: it was answered.
+    Answer(Answer),
+}
+
+/// What the program answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A SYN-ACK with a cookie.
+    Cookie,
+    /// A reset to a segment that belongs to no connection.
+    Reset,
+    /// A reset to one with a bad cookie.
+    BadCookie,
+    /// An ACK for a connection in TIME_WAIT.
+    TimeWait,
 }
 
 /// Why the daemon gets a frame.
@@ -54,6 +124,8 @@ pub enum Steer {
     Syn,
     /// It is another segment of an owned port, to be answered per RFC 9293 sections 3.10.7.1 and 3.10.7.2.
     NoConnection,
+    /// It completes the handshake of a connection of which there was only a cookie; its entry is there now.
+    Cookie,
     /// It is an ICMP error that quotes a segment of a connection.
     Icmp {
         /// RX queue whose worker owns the connection. Errors come from routers: hardly ever by its queue.
@@ -68,7 +140,7 @@ impl Steer {
     pub const fn owner(self) -> Option<u16> {
         match self {
             Steer::Connection { queue } | Steer::Icmp { queue } => Some(queue),
-            Steer::Syn | Steer::NoConnection => None,
+            Steer::Syn | Steer::NoConnection | Steer::Cookie => None,
         }
     }
 }
@@ -89,6 +161,8 @@ pub enum Sockets {
 pub struct Connection {
     /// RX queue whose worker owns it.
     pub queue: u16,
+    /// Whether it is in TIME_WAIT.
+    pub time_wait: bool,
 }
 
 /// The maps that the decision reads. Each method is one lookup; the program asks the kernel, tests and the
@@ -102,10 +176,12 @@ pub trait Maps {
     fn owns_port(&self, port: u16) -> bool;
     /// The connection's entry in CONNECTIONS.
     fn connection(&self, key: &ConnectionKey) -> Option<Connection>;
-    /// Whether LISTENERS has this entry.
-    fn has_listener(&self, key: &ListenerKey) -> bool;
+    /// The entry in LISTENERS.
+    fn listener(&self, key: &ListenerKey) -> Option<&ListenerValue>;
     /// Whether this is a unicast address of the interface now.
     fn has_address(&self, address: &[u8; 16]) -> bool;
+    /// The RX queue that the frame arrived on.
+    fn queue(&self) -> u16;
     /// Which queues have a socket.
     fn sockets(&self) -> Sockets;
     /// Charges one ICMP error to this CPU's limit; `false`: there were too many.
@@ -117,17 +193,17 @@ pub trait Maps {
 /// Unless it passes, `key` then says which connection it belongs to, would belong to, or is about. What `key` held
 /// before does not matter, except that the ports stay as they were where extension headers hide them.
 #[inline(always)]
-pub fn decide<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Decision {
+pub fn decide<'m, F: Frame + ?Sized, M: Maps>(frame: &F, maps: &'m M, key: &mut ConnectionKey) -> Decision<'m> {
     match ours(frame, maps, key) {
         Some(decision) => decision,
-        None => Decision { class: None, verdict: Verdict::Pass },
+        None => Decision::plain(None, Verdict::Pass),
     }
 }
 
 /// The decision about a frame that is ours; `None`: it is the kernel's, which has no TCP for a broadcast either.
 //= docs/rfc/rfc9293.md#MUST-57
 #[inline(always)]
-fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey) -> Option<Decision> {
+fn ours<'m, F: Frame + ?Sized, M: Maps>(frame: &F, maps: &'m M, key: &mut ConnectionKey) -> Option<Decision<'m>> {
     let config = maps.config()?;
     if *packet::destination(frame)? != config.mac {
         return None;
@@ -145,7 +221,12 @@ fn ours<F: Frame + ?Sized, M: Maps>(frame: &F, maps: &M, key: &mut ConnectionKey
 }
 
 #[inline(always)]
-fn of_segment<M: Maps>(segment: &Segment, key: &ConnectionKey, config: &Config, maps: &M) -> Option<Decision> {
+fn of_segment<'m, M: Maps>(
+    segment: &Segment,
+    key: &ConnectionKey,
+    config: &Config,
+    maps: &'m M,
+) -> Option<Decision<'m>> {
     if !maps.owns_port(key.local_port) {
         return None;
     }
@@ -154,76 +235,81 @@ fn of_segment<M: Maps>(segment: &Segment, key: &ConnectionKey, config: &Config, 
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
-        Sockets::Here => of_owned(owner, shape),
+        Sockets::Here => of_owned(&owner, shape),
     };
-    Some(Decision { class: shape.ok(), verdict })
+    let time_wait = match owner.connection {
+        Some(connection) => connection.time_wait,
+        None => false,
+    };
+    Some(Decision { class: shape.ok(), verdict, place: segment.place(key), listener: owner.listener, time_wait })
 }
 
-/// Whose a segment of an owned port is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Connection(Connection),
-    Listener,
-    /// An active open may use the port; none does with this peer.
-    Ephemeral,
+/// Whose a segment of an owned port is: a connection's, or a listener's, or else that of an active open which may use the
+/// port, but none does with this peer.
+///
+/// No enum, because the compiler would keep a queue and a pointer in the same register, which the verifier refuses.
+#[derive(Clone, Copy, Default)]
+struct Owner<'m> {
+    connection: Option<Connection>,
+    listener: Option<&'m ListenerValue>,
 }
 
 /// `None`: the port is owned on another address, so that here it is the kernel's.
 //= docs/rfc/rfc9293.md#MUST-57
 #[inline(always)]
-fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owner> {
+fn owner<'m, M: Maps>(key: &ConnectionKey, config: &Config, maps: &'m M) -> Option<Owner<'m>> {
     if let Some(connection) = maps.connection(key) {
-        return Some(Owner::Connection(connection));
+        return Some(Owner { connection: Some(connection), listener: None });
     }
-    if maps.has_listener(&ListenerKey { addr: key.local_addr, port: key.local_port, pad: 0 }) {
-        return Some(Owner::Listener);
+    if let Some(listener) = maps.listener(&ListenerKey { addr: key.local_addr, port: key.local_port, pad: 0 }) {
+        return Some(Owner { connection: None, listener: Some(listener) });
     }
     if !maps.has_address(&key.local_addr) {
         return None;
     }
-    if maps.has_listener(&ListenerKey { addr: key.local_wildcard(), port: key.local_port, pad: 0 }) {
-        return Some(Owner::Listener);
+    if let Some(listener) = maps.listener(&ListenerKey { addr: key.local_wildcard(), port: key.local_port, pad: 0 }) {
+        return Some(Owner { connection: None, listener: Some(listener) });
     }
     let ephemeral = config.ephemeral_first <= key.local_port && key.local_port <= config.ephemeral_last;
-    ephemeral.then_some(Owner::Ephemeral)
+    ephemeral.then_some(Owner::default())
 }
 
 /// What becomes of a segment that is ours while the daemon listens on its queue.
 #[inline(always)]
-fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
-    match (owner, shape) {
+fn of_owned(owner: &Owner<'_>, shape: Result<Class, DropReason>) -> Verdict {
+    match (owner.connection, shape) {
         (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
-        (Owner::Connection(Connection { queue }), _) => Verdict::Steer(Steer::Connection { queue }),
+        (Some(Connection { queue, .. }), _) => Verdict::Steer(Steer::Connection { queue }),
         (_, Err(reason)) => Verdict::Drop(reason),
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
-        (Owner::Listener, Ok(Class::Syn)) => Verdict::Steer(Steer::Syn),
+        (_, Ok(Class::Syn)) if owner.listener.is_some() => Verdict::Steer(Steer::Syn),
         (_, Ok(_)) => Verdict::Steer(Steer::NoConnection),
     }
 }
 
 #[inline(always)]
-fn of_icmp_error<M: Maps>(quoted: &ConnectionKey, maps: &M) -> Option<Decision> {
+fn of_icmp_error<'m, M: Maps>(quoted: &ConnectionKey, maps: &'m M) -> Option<Decision<'m>> {
     if !maps.owns_port(quoted.local_port) {
         return None;
     }
-    let Connection { queue } = maps.connection(quoted)?;
+    let Connection { queue, .. } = maps.connection(quoted)?;
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
         Sockets::Here if maps.admit_icmp_error() => Verdict::Steer(Steer::Icmp { queue }),
         Sockets::Here => Verdict::Drop(DropReason::IcmpRate),
     };
-    Some(Decision { class: Some(Class::Icmp), verdict })
+    Some(Decision::plain(Some(Class::Icmp), verdict))
 }
 
 /// A packet behind more extension headers than are looked through. The kernel would look further, and might reset a
 /// connection of ours for it. A host may discard such packets (RFC 8504 section 5.3); those that it forwards pass.
 #[inline(always)]
-fn of_hidden<M: Maps>(key: &ConnectionKey, maps: &M) -> Option<Decision> {
+fn of_hidden<'m, M: Maps>(key: &ConnectionKey, maps: &'m M) -> Option<Decision<'m>> {
     if !maps.has_address(&key.local_addr) || maps.sockets() == Sockets::Nowhere {
         return None;
     }
-    Some(Decision { class: None, verdict: Verdict::Drop(DropReason::Extensions) })
+    Some(Decision::plain(None, Verdict::Drop(DropReason::Extensions)))
 }
 
 impl Verdict {
@@ -237,7 +323,12 @@ impl Verdict {
             Verdict::Steer(Steer::Connection { .. }) => Outcome::SteerConnection,
             Verdict::Steer(Steer::Syn) => Outcome::SteerSyn,
             Verdict::Steer(Steer::NoConnection) => Outcome::SteerNoConnection,
+            Verdict::Steer(Steer::Cookie) => Outcome::SteerCookie,
             Verdict::Steer(Steer::Icmp { .. }) => Outcome::SteerIcmp,
+            Verdict::Answer(Answer::Cookie) => Outcome::AnswerCookie,
+            Verdict::Answer(Answer::Reset) => Outcome::AnswerReset,
+            Verdict::Answer(Answer::BadCookie) => Outcome::AnswerBadCookie,
+            Verdict::Answer(Answer::TimeWait) => Outcome::AnswerTimeWait,
         }
     }
 }
@@ -251,26 +342,28 @@ mod tests {
     use crate::cases::{Case, cases};
     use crate::counters::Counters;
 
-    fn decided(case: &Case) -> Decision {
+    fn decided(case: &Case) -> (Option<Class>, Verdict, [Option<usize>; 3]) {
         let mut key = ConnectionKey::default();
-        decide(case.frame.as_slice(), &MemoryMaps::new(&case.world), &mut key)
+        let maps = MemoryMaps::new(&case.world);
+        let decision = decide(case.frame.as_slice(), &maps, &mut key);
+        (decision.class, decision.verdict, decision.slots())
     }
 
     //= docs/rfc/rfc9293.md#MUST-57
     #[test]
     fn every_case_is_decided_as_the_table_says() {
         for case in cases() {
-            let decision = decided(&case);
-            assert_eq!((decision.class, decision.verdict), (case.class, case.verdict), "{}", case.name);
+            let (class, verdict, _) = decided(&case);
+            assert_eq!((class, verdict), (case.class, case.verdict), "{}", case.name);
         }
     }
 
     #[test]
     fn a_decision_moves_its_outcome_its_class_and_its_reason_and_nothing_else() {
         for case in cases() {
-            let decision = decided(&case);
+            let (.., moved) = decided(&case);
             let mut slots = [0; Counters::SLOTS];
-            decision.slots().into_iter().flatten().for_each(|slot| slots[slot] += 1);
+            moved.into_iter().flatten().for_each(|slot| slots[slot] += 1);
             let counters = Counters::from_slots(slots);
             let named = |all: Vec<(&'static str, u64)>| all.into_iter().filter(|(_, n)| *n != 0).collect::<Vec<_>>();
             let outcome = case.verdict.outcome().name();

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::State;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Key of CONNECTIONS, and the name of a connection everywhere: its 4-tuple.
 ///
@@ -207,13 +207,35 @@ impl ListenerKey {
     }
 }
 
-/// Value of LISTENERS. The daemon writes it when the listener begins and, if its figures moved, once a second; the
-/// program only asks whether there is one.
+/// Value of LISTENERS: what the program needs to answer for the listener, and figures to be looked at. The daemon writes
+/// it when the listener begins and, if a figure moved, once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ListenerValue {
     /// Position in the daemon's list of listeners.
     pub index: u32,
+    /// [`ListenerValue::COOKIES_AUTO`], [`ListenerValue::COOKIES_ALWAYS`] or [`ListenerValue::COOKIES_NEVER`].
+    pub syn_cookies: u8,
+    /// What SYN-ACKs offer if the SYN does: [`OFFERS_TIMESTAMPS`] and so on; and [`STAYS_SILENT`].
+    pub offers: u8,
+    /// TTL or hop limit of answers.
+    pub ttl: u8,
+    /// Traffic class of answers: DSCP, and an ECN field of zero.
+    pub traffic_class: u8,
+    /// MSS that SYN-ACKs announce, bytes.
+    pub mss: u16,
+    /// Window field of answers.
+    pub window: u16,
+    /// Window scale that SYN-ACKs offer.
+    pub window_scale: u8,
+    /// Whether SYNs are answered with cookies now: 0 or 1.
+    pub cookie_mode: u8,
+    /// Always zero.
+    pub pad: u16,
+    /// SYNs in a window of [`crate::gauge::WINDOW_NS`] above which they are answered with cookies (`auto`).
+    pub syn_limit: u32,
+    /// How long TIME_WAIT lasts, ms.
+    pub time_wait_ms: u32,
     /// Connections in SYN_RCVD.
     pub syn_queue: u32,
     /// Most ever in SYN_RCVD; with several workers the sum of their peaks.
@@ -223,7 +245,7 @@ pub struct ListenerValue {
     /// Most that ever waited to be accepted; with several workers the sum of their peaks.
     pub accept_queue_max: u32,
     /// Always zero.
-    pub pad: u32,
+    pub pad2: u32,
     /// SYNs and last ACKs dropped because a queue was full: the sum of the next two.
     pub overflows: u64,
     /// SYNs dropped because the SYN queue was full.
@@ -232,7 +254,50 @@ pub struct ListenerValue {
     pub accept_overflows: u64,
 }
 
-const _: () = assert!(size_of::<ListenerValue>() == 48);
+const _: () = assert!(size_of::<ListenerValue>() == 72);
+
+impl ListenerValue {
+    /// `syn_cookies = "auto"`: under a flood.
+    pub const COOKIES_AUTO: u8 = 0;
+    /// `syn_cookies = "always"`.
+    pub const COOKIES_ALWAYS: u8 = 1;
+    /// `syn_cookies = "never"`.
+    pub const COOKIES_NEVER: u8 = 2;
+
+    /// The same with the figures of `other`.
+    #[must_use]
+    pub const fn with_figures_of(self, other: &ListenerValue) -> ListenerValue {
+        ListenerValue {
+            cookie_mode: other.cookie_mode,
+            syn_queue: other.syn_queue,
+            syn_queue_max: other.syn_queue_max,
+            accept_queue: other.accept_queue,
+            accept_queue_max: other.accept_queue_max,
+            overflows: other.overflows,
+            syn_overflows: other.syn_overflows,
+            accept_overflows: other.accept_overflows,
+            ..self
+        }
+    }
+
+    /// Whether segments without connection are answered with resets.
+    #[must_use]
+    #[inline(always)]
+    pub const fn resets(&self) -> bool {
+        self.offers & STAYS_SILENT == 0
+    }
+}
+
+/// [`ListenerValue::offers`]: timestamps (RFC 7323 section 3).
+pub const OFFERS_TIMESTAMPS: u8 = 1;
+/// [`ListenerValue::offers`]: window scaling (RFC 7323 section 2).
+pub const OFFERS_WINDOW_SCALE: u8 = 2;
+/// [`ListenerValue::offers`]: selective acknowledgments (RFC 2018).
+pub const OFFERS_SACK: u8 = 4;
+/// [`ListenerValue::offers`]: explicit congestion notification (RFC 3168).
+pub const OFFERS_ECN: u8 = 8;
+/// [`ListenerValue::offers`]: no resets for segments without connection (`no_connection = "drop"`).
+pub const STAYS_SILENT: u8 = 16;
 
 /// Value of CONFIG, whose one entry the daemon writes and the program reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,8 +305,8 @@ const _: () = assert!(size_of::<ListenerValue>() == 48);
 pub struct Config {
     /// [`LAYOUT_VERSION`] of whoever made the maps.
     pub layout_version: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// How long TIME_WAIT lasts on ports without listener, ms.
+    pub time_wait_ms: u32,
     /// When the daemon last said that it lives, CLOCK_MONOTONIC in ns.
     pub heartbeat_ns: u64,
     /// MAC address of the interface; frames to any other pass.
@@ -250,11 +315,17 @@ pub struct Config {
     pub ephemeral_first: u16,
     /// Last port of active opens, host order; below the first: there are none.
     pub ephemeral_last: u16,
+    /// Whether the program answers by itself (`xdp_tx`): 0 or 1.
+    pub answers: u8,
+    /// Whether a checksum over the pseudo-header alone passes (`rx_checksum = "accept-partial"`): 0 or 1.
+    pub accept_partial: u8,
     /// Always zero.
-    pub pad2: [u8; 6],
+    pub pad: u32,
+    /// Time in which a CPU earns one more reset, ns: a second over `rst_rate`; 0: none is sent.
+    pub reset_interval_ns: u64,
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 40);
 
 /// Most connections that CONNECTIONS can be made for.
 pub const MAX_CONNECTIONS: u32 = 1 << 24;
@@ -273,6 +344,13 @@ pub const VLAN_WORDS: u32 = 4096 / 64;
 pub const ICMP_ERROR_INTERVAL_NS: u64 = 1_000_000;
 /// Most ICMP errors that a CPU gives to the daemon at once.
 pub const ICMP_ERROR_BURST: u64 = 100;
+/// Most resets that a CPU sends at once; `rst_rate` says how many in the long run.
+pub const RESET_BURST: u64 = 100;
+/// Time in which a CPU earns one more ACK for connections in TIME_WAIT, ns: 1,000 a second. A repeated FIN, whose sender
+/// knows the numbers, is always acknowledged.
+pub const TIME_WAIT_ACK_INTERVAL_NS: u64 = 1_000_000;
+/// Most such ACKs that a CPU sends at once.
+pub const TIME_WAIT_ACK_BURST: u64 = 100;
 
 #[cfg(test)]
 mod tests {

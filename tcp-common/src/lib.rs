@@ -8,18 +8,22 @@
 #[cfg(any(test, feature = "cases"))]
 extern crate alloc;
 
+pub mod answer;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
 pub mod cookie;
 pub mod counters;
 pub mod decide;
+pub mod gauge;
+pub mod headers;
 pub mod layout;
 pub mod packet;
 pub mod rate;
+pub mod reply;
 pub mod siphash;
 pub mod state;
 
 pub use counters::Counters;
-pub use decide::{Decision, Steer, Verdict};
+pub use decide::{Answer, Decision, Steer, Verdict};
 pub use layout::{ConnectionKey, ConnectionValue};
 pub use state::{Cause, State};

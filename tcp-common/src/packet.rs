@@ -21,6 +21,10 @@ pub trait Frame {
 
     /// Length in bytes.
     fn length(&self) -> usize;
+
+    /// Copies the `length` bytes at `offset` to the beginning of `to`; `false`: the frame has not that many, or `to`
+    /// has no room for them.
+    fn copy<const N: usize>(&self, offset: usize, length: usize, to: &mut [u8; N]) -> bool;
 }
 
 impl Frame for [u8] {
@@ -30,6 +34,16 @@ impl Frame for [u8] {
 
     fn length(&self) -> usize {
         self.len()
+    }
+
+    fn copy<const N: usize>(&self, offset: usize, length: usize, to: &mut [u8; N]) -> bool {
+        match (self.get(offset..offset + length), to.get_mut(..length)) {
+            (Some(from), Some(to)) => {
+                to.copy_from_slice(from);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -58,12 +72,43 @@ pub enum Packet {
 /// What of a TCP segment the decision looks at, taken out of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// Where the IP header begins.
+    ip: usize,
+    /// Where its header begins.
+    start: usize,
     /// Bytes from the beginning of its header to the end of its packet.
     length: usize,
     /// The word of header length and flags; 0 where the frame ends before.
     word: u16,
     /// More of its packet comes in other frames.
     fragment: bool,
+}
+
+/// Where a segment lies in its frame.
+///
+/// Aligned, and without padding: BPF must not store words at odd places of its stack, as the compiler would to clear it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Place {
+    /// Where the IP header begins.
+    pub ip: u16,
+    /// Length of the IPv4 header, bytes; 0 for IPv6.
+    pub ip_header: u16,
+    /// Where the TCP header begins.
+    pub tcp: u16,
+    /// Length of the TCP header, bytes; 20 to 60 of a segment that is well-formed.
+    pub header: u16,
+    /// Length of the segment, header and payload, bytes.
+    pub length: u16,
+    /// Control bits.
+    pub flags: u8,
+    pad: u8,
+    pad2: u32,
+}
+
+impl Place {
+    /// Of what is no segment.
+    pub const NONE: Place = Place { ip: 0, ip_header: 0, tcp: 0, header: 0, length: 0, flags: 0, pad: 0, pad2: 0 };
 }
 
 // The crate keeps EtherTypes in network order.
@@ -80,12 +125,14 @@ const ROUTING: u8 = IpProto::Ipv6Route as u8;
 const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
 const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
+pub(crate) const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
+pub(crate) const ECE: u8 = 0x40;
+pub(crate) const CWR: u8 = 0x80;
 
 /// Bytes of an ICMP header before the packet that it quotes.
 const ICMP_HEADER: usize = 8;
@@ -122,7 +169,7 @@ pub fn classify<F: Frame + ?Sized>(frame: &F, link: &Link, key: &mut ConnectionK
         _ => return None,
     };
     match network.protocol {
-        TCP => segment(frame, &network, key),
+        TCP => segment(frame, link.end, &network, key),
         ICMP if link.ether_type == ETHER_TYPE_IPV4 => quoted_ipv4(frame, &network, key),
         ICMPV6 if link.ether_type == ETHER_TYPE_IPV6 => quoted_ipv6(frame, &network, key),
         HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS if link.ether_type == ETHER_TYPE_IPV6 => {
@@ -216,7 +263,7 @@ fn extension_length(kind: u8, header: &[u8; 4]) -> Option<usize> {
 /// Everything that is needed of the header is read here: once no pointer into the frame is left, the verifier need
 /// not follow what comes next for each way of getting here.
 #[inline(always)]
-fn segment<F: Frame + ?Sized>(frame: &F, network: &Network, key: &mut ConnectionKey) -> Option<Packet> {
+fn segment<F: Frame + ?Sized>(frame: &F, ip: usize, network: &Network, key: &mut ConnectionKey) -> Option<Packet> {
     if network.payload + 4 > network.end {
         return None;
     }
@@ -227,7 +274,8 @@ fn segment<F: Frame + ?Sized>(frame: &F, network: &Network, key: &mut Connection
     key.local_port = u16::from_be_bytes([ports[2], ports[3]]);
     key.remote_port = u16::from_be_bytes([ports[0], ports[1]]);
     let length = network.end - network.payload;
-    Some(Packet::Tcp(Segment { length, word: u16::from_be_bytes(word), fragment: network.fragment }))
+    let (start, word, fragment) = (network.payload, u16::from_be_bytes(word), network.fragment);
+    Some(Packet::Tcp(Segment { ip, start, length, word, fragment }))
 }
 
 impl Segment {
@@ -242,6 +290,21 @@ impl Segment {
             return Err(DropReason::HeaderLength);
         }
         class(self.word as u8, header_length < self.length)
+    }
+
+    /// Where it lies.
+    #[inline(always)]
+    pub fn place(&self, key: &ConnectionKey) -> Place {
+        Place {
+            ip: self.ip as u16,
+            ip_header: if key.is_ipv4() { (self.start - self.ip) as u16 } else { 0 },
+            tcp: self.start as u16,
+            header: (self.word >> 12) * 4,
+            length: self.length as u16,
+            flags: self.word as u8,
+            pad: 0,
+            pad2: 0,
+        }
     }
 }
 

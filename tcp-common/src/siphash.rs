@@ -8,19 +8,46 @@ pub type SipKey = [u64; 2];
 #[inline(always)]
 #[must_use]
 pub fn siphash<const C: usize, const D: usize>(key: SipKey, words: &[u64]) -> u64 {
-    let mut v = [
-        key[0] ^ 0x736f_6d65_7073_6575,
-        key[1] ^ 0x646f_7261_6e64_6f6d,
-        key[0] ^ 0x6c79_6765_6e65_7261,
-        key[1] ^ 0x7465_6462_7974_6573,
-    ];
+    let mut sip = Sip::<C, D>::new(key);
     for &word in words {
-        absorb::<C>(&mut v, word);
+        sip.absorb(word);
     }
-    absorb::<C>(&mut v, (words.len() as u64 * 8) << 56);
-    v[2] ^= 0xff;
-    rounds::<D>(&mut v);
-    v[0] ^ v[1] ^ v[2] ^ v[3]
+    sip.finish(words.len() as u64)
+}
+
+/// The same word by word, for those who have no room for all words at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sip<const C: usize, const D: usize>([u64; 4]);
+
+impl<const C: usize, const D: usize> Sip<C, D> {
+    /// Before the first word.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(key: SipKey) -> Self {
+        Sip([
+            key[0] ^ 0x736f_6d65_7073_6575,
+            key[1] ^ 0x646f_7261_6e64_6f6d,
+            key[0] ^ 0x6c79_6765_6e65_7261,
+            key[1] ^ 0x7465_6462_7974_6573,
+        ])
+    }
+
+    /// The next word.
+    #[inline(always)]
+    pub fn absorb(&mut self, word: u64) {
+        absorb::<C>(&mut self.0, word);
+    }
+
+    /// The hash of what was absorbed: `words` words.
+    #[inline(always)]
+    #[must_use]
+    pub fn finish(mut self, words: u64) -> u64 {
+        self.absorb((words * 8) << 56);
+        let mut v = self.0;
+        v[2] ^= 0xff;
+        rounds::<D>(&mut v);
+        v[0] ^ v[1] ^ v[2] ^ v[3]
+    }
 }
 
 #[inline(always)]

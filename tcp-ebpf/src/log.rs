@@ -1,4 +1,5 @@
-//! What the program tells the daemon's log: the first drop of each reason in each second.
+//! What the program tells the daemon's log: the first drop of each reason in each second, and when it turns to SYN
+//! cookies.
 
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::macros::btf_map;
@@ -38,6 +39,12 @@ pub fn drop(reason: DropReason, key: &ConnectionKey) {
         (&raw mut (*last).reason).write_volatile(reason as u64);
         write((&raw const (*last).reason).read_volatile() as usize, key);
     }
+}
+
+/// Says that SYNs are answered with cookies from now on.
+#[inline(never)]
+pub fn cookies(key: &ConnectionKey) {
+    info!((), "SYN cookies on for {:i} {}: too many SYNs", key.local_addr, key.local_port);
 }
 
 /// Not inlined: a line costs more instructions than the whole decision.

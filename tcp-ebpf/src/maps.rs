@@ -5,19 +5,26 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{BPF_NOEXIST, xdp_action};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
+use tcp_common::State;
+use tcp_common::answer::{AnswerMaps, Room, TimeWait};
 use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
 use tcp_common::decide::{Connection, Decision, Maps, Sockets};
+use tcp_common::gauge::Gauge;
+use tcp_common::headers::Step;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
-    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, VLAN_WORDS,
+    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, RESET_BURST, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS,
+    VLAN_WORDS,
 };
 use tcp_common::rate::RateLimit;
+
+use crate::log;
 
 /// Every connection; the loader sets its capacity.
 #[btf_map]
@@ -52,13 +59,29 @@ static ADDRESSES: HashMap<[u8; 16], u32, { MAX_ADDRESSES as usize }> = HashMap::
 #[btf_map]
 static ICMP_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
 
+/// The resets that this CPU has sent.
+#[btf_map]
+static RESET_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
+
+/// The ACKs for connections in TIME_WAIT that this CPU has sent.
+#[btf_map]
+static TIME_WAIT_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
+
 /// The keys of cookies. Not pinned: nobody else has to know them.
 #[btf_map]
 static COOKIE_KEYS: Array<CookieKeys, 1> = Array::new();
 
+/// The SYNs of each listener, by its index.
+#[btf_map]
+static GAUGES: Array<Gauge, { MAX_LISTENERS as usize }> = Array::new();
+
 /// Until when the daemon wants cookies for a listener, by its index; CLOCK_MONOTONIC, ns.
 #[btf_map]
 static COOKIE_DEMAND: Array<u64, { MAX_LISTENERS as usize }> = Array::new();
+
+/// Room for an answer, which the stack has not got.
+#[btf_map]
+static ROOM: PerCpuArray<Room, 1> = PerCpuArray::new();
 
 /// The maps as seen by a frame of one queue.
 pub struct KernelMaps {
@@ -84,19 +107,27 @@ impl Maps for KernelMaps {
     #[inline(always)]
     fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
         let value = CONNECTIONS.get_ptr(key)?;
-        // SAFETY: an aligned word of a map entry. No reference to the entry is made: anybody may have written
+        // SAFETY: aligned words of a map entry. No reference to the entry is made: anybody may have written
         // anything to it, and not every byte is a `State`.
-        Some(Connection { queue: unsafe { (&raw const (*value).queue).read() } })
+        let (queue, state) = unsafe { ((&raw const (*value).queue).read(), value.cast::<u8>().read()) };
+        Some(Connection { queue, time_wait: state == State::TIME_WAIT as u8 })
     }
 
     #[inline(always)]
-    fn has_listener(&self, key: &ListenerKey) -> bool {
-        LISTENERS.get_ptr(key).is_some()
+    fn listener(&self, key: &ListenerKey) -> Option<&ListenerValue> {
+        let value = LISTENERS.get_ptr(key)?;
+        // SAFETY: integers only, so that any bytes are a value; the entry's memory is not given to another type.
+        Some(unsafe { &*value })
     }
 
     #[inline(always)]
     fn has_address(&self, address: &[u8; 16]) -> bool {
         ADDRESSES.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn queue(&self) -> u16 {
+        self.queue as u16
     }
 
     #[inline(always)]
@@ -112,12 +143,115 @@ impl Maps for KernelMaps {
 
     #[inline(always)]
     fn admit_icmp_error(&self) -> bool {
-        match ICMP_LIMIT.get_ptr_mut(0) {
-            // SAFETY: the entry is this CPU's own, and the program is not preempted on it.
-            Some(limit) => unsafe { &mut *limit }.admit(now_ns(), ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST),
-            None => false,
+        admit(&ICMP_LIMIT, now_ns(), ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+    }
+}
+
+impl AnswerMaps for KernelMaps {
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    #[inline(always)]
+    fn cookie_keys(&self) -> Option<&CookieKeys> {
+        COOKIE_KEYS.get(0)
+    }
+
+    #[inline(always)]
+    fn gauge(&self, index: u32) -> Option<Gauge> {
+        // SAFETY: an entry of an array map, which stays where it is; other CPUs may write to it meanwhile, word by word.
+        GAUGES.get_ptr(index).map(|gauge| unsafe { gauge.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn set_gauge(&self, index: u32, gauge: &Gauge) {
+        if let Some(entry) = GAUGES.get_ptr_mut(index) {
+            // SAFETY: as in `gauge`.
+            unsafe { entry.write_volatile(*gauge) };
         }
     }
+
+    #[inline(always)]
+    fn cookie_demand_ns(&self, index: u32) -> u64 {
+        match COOKIE_DEMAND.get(index) {
+            Some(until) => *until,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn time_wait(&self, key: &ConnectionKey) -> Option<TimeWait> {
+        let value = CONNECTIONS.get_ptr(key)?;
+        // SAFETY: aligned words of a map entry, as in `connection`.
+        let entry = unsafe {
+            TimeWait {
+                snd_nxt: (&raw const (*value).snd_nxt).read(),
+                rcv_nxt: (&raw const (*value).rcv_nxt).read(),
+                ts_recent: (&raw const (*value).ts_recent).read(),
+                flags: (&raw const (*value).flags).read(),
+            }
+        };
+        Some(entry)
+    }
+
+    #[inline(always)]
+    fn restart_time_wait(&self, key: &ConnectionKey, deadline_ns: u64) {
+        if let Some(value) = CONNECTIONS.get_ptr_mut(key) {
+            // SAFETY: an aligned word of a map entry, as in `connection`.
+            unsafe { (&raw mut (*value).deadline_ns).write(deadline_ns) };
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&self, key: &ConnectionKey, value: &ConnectionValue) {
+        // With no room the daemon makes some, or ends the connection; a copy of the segment finds the entry there.
+        let _ = CONNECTIONS.insert(key, value, BPF_NOEXIST.into());
+    }
+
+    #[inline(always)]
+    fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
+        admit(&RESET_LIMIT, now_ns, interval_ns, RESET_BURST)
+    }
+
+    #[inline(always)]
+    fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
+        admit(&TIME_WAIT_LIMIT, now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+    }
+
+    #[inline(always)]
+    fn log_cookies(&self, key: &ConnectionKey) {
+        log::cookies(key);
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, times: u32, work: &mut S) {
+        let work = core::ptr::from_mut(work).cast();
+        // SAFETY: the callback has the type that the helper calls, and `work` outlives the call.
+        unsafe { bpf_loop(times, turn::<S> as *mut c_void, work, 0) };
+    }
+}
+
+/// One step.
+unsafe extern "C" fn turn<S: Step>(_turn: u64, work: *mut S) -> c_long {
+    // SAFETY: `repeat` passed the address of a step that nobody else has.
+    c_long::from(unsafe { &mut *work }.step())
+}
+
+#[inline(always)]
+fn admit(limits: &PerCpuArray<RateLimit, 1>, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+    match limits.get_ptr_mut(0) {
+        // SAFETY: the entry is this CPU's own, and the program is not preempted on it.
+        Some(limit) => unsafe { &mut *limit }.admit(now_ns, interval_ns, burst),
+        None => false,
+    }
+}
+
+/// This CPU's room for an answer.
+#[inline(always)]
+pub fn room<'a>() -> Option<&'a mut Room> {
+    // SAFETY: the entry is this CPU's own, the program is not preempted on it, and asks once for each frame.
+    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
 }
 
 impl KernelMaps {

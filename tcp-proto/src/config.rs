@@ -5,6 +5,8 @@ use core::iter::StepBy;
 use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
+use crate::connection::receiver;
+
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
 //= docs/rfc/rfc9293.md#MUST-27
 //= docs/rfc/rfc9293.md#MUST-49
@@ -177,6 +179,28 @@ impl Default for TcpConfig {
             dscp: 0,
             rtt_estimator: RttEstimator::Rfc6298,
         }
+    }
+}
+
+impl TcpConfig {
+    /// MSS that a SYN announces on a link with this MTU, bytes (RFC 9293 section 3.7.1).
+    //= docs/rfc/rfc9293.md#MUST-67
+    #[must_use]
+    pub fn announced_mss(&self, mtu: u16, is_ipv4: bool) -> u16 {
+        let link = mtu - if is_ipv4 { 40 } else { 60 };
+        self.mss.unwrap_or(link).min(link)
+    }
+
+    /// Window that a SYN announces, bytes; never scaled.
+    #[must_use]
+    pub fn initial_window(&self) -> u16 {
+        receiver::initial_capacity(self).min(u16::MAX.into()) as u16
+    }
+
+    /// Window scale that a SYN offers, 0 to 14 (RFC 7323 section 2).
+    #[must_use]
+    pub fn window_shift(&self) -> u8 {
+        receiver::scale_for(self.recv_buffer)
     }
 }
 

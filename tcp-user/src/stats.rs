@@ -109,7 +109,12 @@ impl Stats {
             verdicts: program.verdicts().collect(),
             classes: program.classes().collect(),
             rings: Vec::new(),
-            cookies: Cookies::default(),
+            cookies: Cookies {
+                sent: program.answer_cookie,
+                // The daemon checks, and counts, what the program found good.
+                ok: 0,
+                bad: program.answer_bad_cookie + program.drop_bad_cookie,
+            },
             clients_waited: 0,
             connections: BTreeMap::new(),
             buffer_bytes: 0,
@@ -121,7 +126,7 @@ impl Stats {
 
     /// The listeners as the map LISTENERS has them.
     pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
-        (0..).zip(&self.listeners).map(|(index, listener)| (listener.address, listener.map_value(index)))
+        self.listeners.iter().map(|listener| (listener.address, listener.map_figures()))
     }
 
     fn add(&mut self, worker: &Report) {
@@ -203,18 +208,18 @@ impl ListenerStats {
         self.accept_overflows += info.accept_overflows;
     }
 
-    /// The same figures as the map LISTENERS has them; `index` is the position in the list of listeners.
-    fn map_value(&self, index: u32) -> ListenerValue {
+    /// The same figures as the map LISTENERS has them, and nothing else.
+    fn map_figures(&self) -> ListenerValue {
         ListenerValue {
-            index,
+            cookie_mode: u8::from(self.cookie_mode == CookieMode::On),
             syn_queue: self.syn_queue,
             syn_queue_max: self.syn_queue_max,
             accept_queue: self.accept_queue,
             accept_queue_max: self.accept_queue_max,
-            pad: 0,
             overflows: self.overflows,
             syn_overflows: self.syn_overflows,
             accept_overflows: self.accept_overflows,
+            ..ListenerValue::default()
         }
     }
 }

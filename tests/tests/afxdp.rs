@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use tcp_common::cases::frames::SegmentFrame;
+use tcp_common::layout::ListenerValue;
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::{Device, NoEntry};
 use tests::net::{CLIENT_V4, Namespace, SERVER_V4, Wire, WireOptions};
@@ -233,7 +234,7 @@ impl Steered {
             let mut program = Program::open(&load).expect("the program");
             program.register_socket(0, server.as_fd()).expect("registered");
             program.set_addresses(&[SERVER_V4]).expect("addresses");
-            program.set_listeners(&[LISTENER]).expect("listeners");
+            program.set_listeners(&[(LISTENER, ListenerValue::default())]).expect("listeners");
             program.attach().expect("attached");
             (server, program)
         });

@@ -6,11 +6,18 @@ use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 
+use crate::answer::{AnswerMaps, TimeWait};
+use crate::cookie::{CookieKeys, epoch};
 use crate::decide::{Connection, Maps, Sockets};
+use crate::gauge::Gauge;
+use crate::headers::Step;
 use crate::layout::{
-    Config, ConnectionKey, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey, from_bytes,
+    Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey,
+    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, RESET_BURST, TIME_WAIT_ACK_BURST,
+    TIME_WAIT_ACK_INTERVAL_NS, from_bytes,
 };
 use crate::rate::RateLimit;
+use crate::state::State;
 
 /// MAC address of the interface.
 pub const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
@@ -49,7 +56,39 @@ pub struct World {
     pub sockets: Sockets,
     /// Whether this CPU has let through as many ICMP errors as it may.
     pub icmp_exhausted: bool,
+    /// What the program knows of each listener but its index.
+    pub listener: ListenerValue,
+    /// What the entries of the connections say, but the queue.
+    pub entry: ConnectionValue,
+    /// Whether the program answers by itself.
+    pub answers: bool,
+    /// CLOCK_MONOTONIC, ns.
+    pub now_ns: u64,
 }
+
+/// What SYN-ACKs offer in the ordinary world, and how answers look there.
+pub const LISTENER: ListenerValue = ListenerValue {
+    index: 0,
+    syn_cookies: ListenerValue::COOKIES_AUTO,
+    offers: OFFERS_TIMESTAMPS | OFFERS_WINDOW_SCALE | OFFERS_SACK | OFFERS_ECN,
+    ttl: 64,
+    traffic_class: 0,
+    mss: 1460,
+    window: 65_535,
+    window_scale: 4,
+    cookie_mode: 0,
+    pad: 0,
+    syn_limit: 2048,
+    time_wait_ms: 60_000,
+    syn_queue: 0,
+    syn_queue_max: 0,
+    accept_queue: 0,
+    accept_queue_max: 0,
+    pad2: 0,
+    overflows: 0,
+    syn_overflows: 0,
+    accept_overflows: 0,
+};
 
 impl Default for World {
     /// Two listeners on one address, wildcards of both families, an ephemeral range, a connection of each
@@ -71,6 +110,10 @@ impl Default for World {
             queue: 0,
             sockets: Sockets::Here,
             icmp_exhausted: false,
+            listener: LISTENER,
+            entry: ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() },
+            answers: false,
+            now_ns: 1_000 << 36,
         }
     }
 }
@@ -92,26 +135,70 @@ pub fn connection_v6() -> ConnectionKey {
 pub struct MemoryMaps<'a> {
     world: &'a World,
     config: Config,
+    listeners: Vec<(ListenerKey, ListenerValue)>,
+    keys: CookieKeys,
     icmp_limit: RefCell<RateLimit>,
+    reset_limit: RefCell<RateLimit>,
+    time_wait_limit: RefCell<RateLimit>,
+    gauges: RefCell<[Gauge; 8]>,
+    inserted: RefCell<Vec<(ConnectionKey, ConnectionValue)>>,
+    deadlines: RefCell<Vec<(ConnectionKey, u64)>>,
 }
 
 impl<'a> MemoryMaps<'a> {
-    /// The maps of a world, at the time 1 s.
+    /// The maps of a world, with keys for its epoch and the one before.
     #[must_use]
     pub fn new(world: &'a World) -> Self {
         let mut limit = RateLimit::default();
-        while world.icmp_exhausted && limit.admit(Self::NOW_NS, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST) {}
+        while world.icmp_exhausted && limit.admit(world.now_ns, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST) {}
+        let mut keys = CookieKeys::default();
+        let now = epoch(world.now_ns);
+        [now - 1, now].into_iter().for_each(|epoch| keys.put(epoch, [epoch, !epoch]));
+        let listener = |(index, local): (usize, &SocketAddr)| {
+            (ListenerKey::new(*local), ListenerValue { index: index as u32, ..world.listener })
+        };
         let config = Config {
             layout_version: LAYOUT_VERSION,
             mac: OUR_MAC,
             ephemeral_first: *world.ephemeral.start(),
             ephemeral_last: *world.ephemeral.end(),
+            answers: world.answers.into(),
+            heartbeat_ns: world.now_ns,
+            time_wait_ms: 60_000,
+            reset_interval_ns: 1_000_000,
             ..Config::default()
         };
-        MemoryMaps { world, config, icmp_limit: RefCell::new(limit) }
+        MemoryMaps {
+            world,
+            config,
+            listeners: world.listeners.iter().enumerate().map(listener).collect(),
+            keys,
+            icmp_limit: RefCell::new(limit),
+            reset_limit: RefCell::default(),
+            time_wait_limit: RefCell::default(),
+            gauges: RefCell::default(),
+            inserted: RefCell::default(),
+            deadlines: RefCell::default(),
+        }
     }
 
-    const NOW_NS: u64 = 1_000_000_000;
+    /// The keys of cookies.
+    #[must_use]
+    pub fn keys(&self) -> CookieKeys {
+        self.keys
+    }
+
+    /// The entries that the program made.
+    #[must_use]
+    pub fn inserted(&self) -> Vec<(ConnectionKey, ConnectionValue)> {
+        self.inserted.borrow().clone()
+    }
+
+    /// The ends of TIME_WAIT that the program set.
+    #[must_use]
+    pub fn deadlines(&self) -> Vec<(ConnectionKey, u64)> {
+        self.deadlines.borrow().clone()
+    }
 }
 
 impl Maps for MemoryMaps<'_> {
@@ -128,15 +215,22 @@ impl Maps for MemoryMaps<'_> {
     }
 
     fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
-        self.world.connections.contains(key).then_some(Connection { queue: self.world.queue })
+        let inserted = self.inserted.borrow().iter().any(|(other, _)| other == key);
+        let time_wait = !inserted && self.world.entry.state == State::TIME_WAIT;
+        let found = inserted || self.world.connections.contains(key);
+        found.then_some(Connection { queue: self.world.queue, time_wait })
     }
 
-    fn has_listener(&self, key: &ListenerKey) -> bool {
-        self.world.listeners.iter().any(|listener| ListenerKey::new(*listener) == *key)
+    fn listener(&self, key: &ListenerKey) -> Option<&ListenerValue> {
+        self.listeners.iter().find(|(other, _)| other == key).map(|(_, value)| value)
     }
 
     fn has_address(&self, address: &[u8; 16]) -> bool {
         self.world.addresses.contains(&from_bytes(*address))
+    }
+
+    fn queue(&self) -> u16 {
+        self.world.queue
     }
 
     fn sockets(&self) -> Sockets {
@@ -144,6 +238,55 @@ impl Maps for MemoryMaps<'_> {
     }
 
     fn admit_icmp_error(&self) -> bool {
-        self.icmp_limit.borrow_mut().admit(Self::NOW_NS, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+        self.icmp_limit.borrow_mut().admit(self.world.now_ns, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+    }
+}
+
+impl AnswerMaps for MemoryMaps<'_> {
+    fn now_ns(&self) -> u64 {
+        self.world.now_ns
+    }
+
+    fn cookie_keys(&self) -> Option<&CookieKeys> {
+        Some(&self.keys)
+    }
+
+    fn gauge(&self, index: u32) -> Option<Gauge> {
+        self.gauges.borrow().get(index as usize).copied()
+    }
+
+    fn set_gauge(&self, index: u32, gauge: &Gauge) {
+        self.gauges.borrow_mut()[index as usize] = *gauge;
+    }
+
+    fn cookie_demand_ns(&self, _index: u32) -> u64 {
+        0
+    }
+
+    fn time_wait(&self, key: &ConnectionKey) -> Option<TimeWait> {
+        let ConnectionValue { snd_nxt, rcv_nxt, ts_recent, flags, .. } = self.world.entry;
+        self.world.connections.contains(key).then_some(TimeWait { snd_nxt, rcv_nxt, ts_recent, flags })
+    }
+
+    fn restart_time_wait(&self, key: &ConnectionKey, deadline_ns: u64) {
+        self.deadlines.borrow_mut().push((*key, deadline_ns));
+    }
+
+    fn insert(&self, key: &ConnectionKey, value: &ConnectionValue) {
+        self.inserted.borrow_mut().push((*key, *value));
+    }
+
+    fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
+        self.reset_limit.borrow_mut().admit(now_ns, interval_ns, RESET_BURST)
+    }
+
+    fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
+        self.time_wait_limit.borrow_mut().admit(now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+    }
+
+    fn log_cookies(&self, _key: &ConnectionKey) {}
+
+    fn repeat<S: Step>(&self, times: u32, work: &mut S) {
+        let _ = (0..times).any(|_| work.step());
     }
 }

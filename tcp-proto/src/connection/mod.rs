@@ -9,7 +9,7 @@ mod expires;
 mod flow;
 pub(crate) mod output;
 mod path;
-mod receiver;
+pub(crate) mod receiver;
 mod sender;
 mod synchronized;
 mod time_wait;
@@ -367,8 +367,7 @@ impl Connection {
     //= docs/rfc/rfc9293.md#MAY-3
     //= docs/rfc/rfc6691.md#2-announced
     fn announced_mss(&self, cx: &Context<'_>) -> u16 {
-        let link = cx.shared.config.mtu - self.headers();
-        self.config.mss.unwrap_or(link).min(link)
+        self.config.announced_mss(cx.shared.config.mtu, self.key.is_ipv4())
     }
 
     /// Whether a challenge ACK may leave now (RFC 5961 section 7); takes it if so.

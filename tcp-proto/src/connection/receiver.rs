@@ -366,13 +366,13 @@ impl Receiver {
     }
 }
 
-fn initial_capacity(config: &TcpConfig) -> u32 {
+pub(crate) fn initial_capacity(config: &TcpConfig) -> u32 {
     let most = if config.autotune { INITIAL_BUFFER } else { MAX_WINDOW };
     config.recv_buffer.min(most)
 }
 
 /// The smallest shift that lets 16 bits reach `capacity` (RFC 7323 section 2.3).
-fn scale_for(capacity: u32) -> u8 {
+pub(crate) fn scale_for(capacity: u32) -> u8 {
     (0..14).find(|shift| capacity >> shift <= u16::MAX.into()).unwrap_or(14)
 }
 

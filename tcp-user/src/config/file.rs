@@ -30,7 +30,7 @@ pub struct File {
     pub metrics: Option<SocketAddr>,
     /// Where the XDP program runs. Default `auto`: native, generic when the driver can't.
     pub xdp_mode: Option<XdpMode>,
-    /// Whether the program answers by itself. Default `auto`: on, except on veth. Without effect yet: off.
+    /// Whether the program answers by itself. Default `auto`: on, except on veth.
     pub xdp_tx: Option<XdpTx>,
     /// What to do with received checksums. Default `verify`.
     pub rx_checksum: Option<RxChecksum>,

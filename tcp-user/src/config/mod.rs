@@ -45,6 +45,8 @@ pub struct Config {
     pub pin_path: PathBuf,
     /// Where the XDP program runs.
     pub xdp_mode: XdpMode,
+    /// Whether the program answers by itself.
+    pub xdp_tx: XdpTx,
     /// What to do with received checksums.
     pub rx_checksum: RxChecksum,
     /// VLAN ids served besides untagged frames.
@@ -200,6 +202,7 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
         pin_path: file.pin_path.unwrap_or_else(|| Path::new(DEFAULT_PIN_ROOT).join(&interface)),
         interface,
         xdp_mode: file.xdp_mode.unwrap_or_default(),
+        xdp_tx: file.xdp_tx.unwrap_or_default(),
         rx_checksum: file.rx_checksum.unwrap_or_default(),
         vlans: file.vlans.unwrap_or_default().into_iter().map(values::Bounded::to).collect(),
         ephemeral_ports: file.ephemeral_ports.map_or(40_000..=49_999, |range| range.get()),
@@ -345,9 +348,6 @@ fn global_warnings(file: &File) -> Vec<String> {
     let mut warnings = Vec::new();
     if file.metrics.is_some() {
         warnings.push("`metrics` has no effect yet: there is no metrics endpoint".to_owned());
-    }
-    if matches!(file.xdp_tx, Some(XdpTx::On | XdpTx::Auto)) {
-        warnings.push("`xdp_tx` has no effect yet: the daemon gives every answer (off)".to_owned());
     }
     warnings
 }

@@ -207,7 +207,7 @@ async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonEr
         }
         let mut program = context.program.borrow_mut();
         program.heartbeat(worker::now().as_nanos())?;
-        program.set_listener_values(stats.listener_values())?;
+        program.set_listener_figures(stats.listener_values())?;
         for line in limits.look(&stats, Instant::now()) {
             tracing::warn!("{line}");
         }

@@ -21,7 +21,7 @@ use tcp_common::layout::{
 
 use super::demand::CookieDemands;
 use super::pins::MapShape;
-use super::{ConnectionTable, LoadOptions, XdpError};
+use super::{Answers, ConnectionTable, LoadOptions, XdpError};
 use crate::sys::bpf::{BPF_EXIST, Plain};
 
 /// The pinned maps.
@@ -132,16 +132,16 @@ impl ProgramMaps {
         self.sockets.set(queue, socket, 0).map_err(XdpError::map("XSKS"))
     }
 
-    pub(super) fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
+    pub(super) fn set_listeners(&mut self, listeners: &[(SocketAddr, ListenerValue)]) -> Result<(), XdpError> {
         limit("listeners", listeners.len(), MAX_LISTENERS)?;
-        let wanted: HashSet<_> = listeners.iter().map(|local| Plain(ListenerKey::new(*local))).collect();
+        let wanted: HashSet<_> = listeners.iter().map(|(local, _)| Plain(ListenerKey::new(*local))).collect();
         for gone in difference(&self.written.listeners.keys().copied().collect(), &wanted) {
             tolerate_missing(self.listeners.remove(&gone)).map_err(XdpError::map("LISTENERS"))?;
             self.written.listeners.remove(&gone);
         }
-        for (index, local) in listeners.iter().enumerate() {
+        for (index, (local, value)) in listeners.iter().enumerate() {
             let key = Plain(ListenerKey::new(*local));
-            let value = ListenerValue { index: index as u32, ..ListenerValue::default() };
+            let value = ListenerValue { index: index as u32, ..*value };
             self.listeners.insert(key, Plain(value), 0).map_err(XdpError::map("LISTENERS"))?;
             self.written.listeners.insert(key, value);
             self.own_ports(local.port()..=local.port())?;
@@ -149,18 +149,19 @@ impl ProgramMaps {
         Ok(())
     }
 
-    /// Writes the values of listeners that changed. What is no listener any more, or was deleted by somebody, stays
+    /// Writes the figures of listeners that changed. What is no listener any more, or was deleted by somebody, stays
     /// away.
-    pub(super) fn set_listener_values(
+    pub(super) fn set_listener_figures(
         &mut self,
-        values: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
+        figures: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
     ) -> Result<(), XdpError> {
-        for (local, value) in values {
+        for (local, figures) in figures {
             let key = Plain(ListenerKey::new(local));
-            let Some(written) = self.written.listeners.get_mut(&key).filter(|written| **written != value) else {
+            let Some(written) = self.written.listeners.get_mut(&key) else { continue };
+            let value = written.with_figures_of(&figures);
+            if core::mem::replace(written, value) == value {
                 continue;
-            };
-            *written = value;
+            }
             let updated = self.listeners.insert(key, Plain(value), BPF_EXIST);
             tolerate_missing(updated).map_err(XdpError::map("LISTENERS"))?;
         }
@@ -186,6 +187,15 @@ impl ProgramMaps {
             (config.ephemeral_first, config.ephemeral_last) = (*ports.start(), *ports.end());
         })?;
         self.own_ports(ports)
+    }
+
+    pub(super) fn set_answers(&mut self, answers: &Answers) -> Result<(), XdpError> {
+        self.write_config(|config| {
+            config.answers = answers.enabled.into();
+            config.accept_partial = answers.accept_partial.into();
+            config.time_wait_ms = answers.time_wait_ms;
+            config.reset_interval_ns = 1_000_000_000_u64.checked_div(answers.rst_rate.into()).unwrap_or(0);
+        })
     }
 
     pub(super) fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {

@@ -63,6 +63,19 @@ pub struct LoadOptions {
     pub vlans: Vec<u16>,
 }
 
+/// What the program answers by itself, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Whether it answers at all (`xdp_tx`).
+    pub enabled: bool,
+    /// Whether a checksum over the pseudo-header alone passes.
+    pub accept_partial: bool,
+    /// Resets a second and CPU for segments without connection.
+    pub rst_rate: u32,
+    /// How long TIME_WAIT lasts on ports without listener, ms.
+    pub time_wait_ms: u32,
+}
+
 /// The pin directory of an interface unless configured: `/sys/fs/bpf/xtcp/INTERFACE`, a dot in the name replaced by
 /// an underscore: a BPF filesystem takes no name with a dot.
 #[must_use]
@@ -146,16 +159,23 @@ impl Program {
     ///
     /// Segments of a port whose last listener is gone belong to the kernel again, except those of
     /// connections that still have an entry in CONNECTIONS.
-    pub fn set_listeners(&mut self, listeners: &[SocketAddr]) -> Result<(), XdpError> {
+    ///
+    /// Each comes with what the program needs to answer for it; its index is its position.
+    pub fn set_listeners(&mut self, listeners: &[(SocketAddr, ListenerValue)]) -> Result<(), XdpError> {
         self.maps.set_listeners(listeners)
     }
 
-    /// Brings the values of listeners up to date; they are only there to be looked at.
-    pub fn set_listener_values(
+    /// Brings the figures of listeners up to date; they are only there to be looked at.
+    pub fn set_listener_figures(
         &mut self,
-        values: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
+        figures: impl IntoIterator<Item = (SocketAddr, ListenerValue)>,
     ) -> Result<(), XdpError> {
-        self.maps.set_listener_values(values)
+        self.maps.set_listener_figures(figures)
+    }
+
+    /// Sets what the program answers by itself; nothing before this is called.
+    pub fn set_answers(&mut self, answers: &Answers) -> Result<(), XdpError> {
+        self.maps.set_answers(answers)
     }
 
     /// Sets the keys of SYN cookies; without any the program sends none.

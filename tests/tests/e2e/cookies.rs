@@ -23,6 +23,7 @@ const FLOOD: u16 = 2000;
 #[derive(Clone, Copy)]
 enum By {
     Daemon,
+    Program,
 }
 
 impl By {
@@ -30,6 +31,7 @@ impl By {
     fn daemon(self, lab: &Lab) -> DaemonBuilder<'_> {
         match self {
             By::Daemon => lab.daemon().line("xdp_tx = \"off\""),
+            By::Program => lab.daemon().line("xdp_tx = \"on\""),
         }
     }
 }
@@ -176,4 +178,4 @@ macro_rules! for_each_answerer {
     )* };
 }
 
-for_each_answerer!(Daemon by_the_daemon);
+for_each_answerer!(Daemon by_the_daemon, Program by_the_program);

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use aya::programs::ProgramError;
 use aya::{TestRun, TestRunOptions};
+use tcp_common::ConnectionValue;
 use tcp_common::cases::world::{OUR_MAC, World};
-use tcp_common::{ConnectionValue, State};
 use tests::net::{Wire, WireOptions};
 use xtcp::afxdp::{XskOptions, XskSocket};
-use xtcp::xdp::{LoadOptions, Program, XdpMode, default_pin_path};
+use xtcp::xdp::{Answers, LoadOptions, Program, XdpMode, default_pin_path};
 
 /// Capacity of CONNECTIONS in these tests.
 pub const MAX_CONNECTIONS: u32 = 1024;
@@ -78,11 +78,14 @@ impl Bench {
     /// Makes the maps hold what a case says.
     pub fn enter(&mut self, world: &World) {
         self.program.set_addresses(&world.addresses).unwrap();
-        self.program.set_listeners(&world.listeners).unwrap();
+        let listeners: Vec<_> = world.listeners.iter().map(|local| (*local, world.listener)).collect();
+        self.program.set_listeners(&listeners).unwrap();
+        let answers = Answers { enabled: world.answers, accept_partial: false, rst_rate: 1000, time_wait_ms: 60_000 };
+        self.program.set_answers(&answers).unwrap();
         self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
         let mut table = self.program.connections().unwrap();
         table.clear().unwrap();
-        let value = ConnectionValue { state: State::ESTABLISHED, queue: world.queue, ..ConnectionValue::default() };
+        let value = ConnectionValue { queue: world.queue, ..world.entry };
         let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
         table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use etherparse::TcpHeader;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tcp_common::cases::frames::icmp_error;
-use tcp_common::layout::Handover;
+use tcp_common::layout::{Handover, ListenerValue};
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tests::net::{CLIENT_V4, SERVER_V4, Wire, WireOptions};
 use tests::raw::{send_packet, send_segment};
@@ -35,7 +35,7 @@ fn an_attached_program_steers_to_its_socket_until_it_is_dropped() {
     for socket in &sockets {
         program.register_socket(socket.queue(), socket.as_fd()).unwrap();
     }
-    program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+    program.set_listeners(&[((SERVER_V4, PORT).into(), ListenerValue::default())]).unwrap();
     assert_eq!(attach(&wire, &mut program).unwrap(), Attached::Native);
     assert!(has_xdp(&wire));
     assert_eq!(pins(&options.pin_path), PINS);
@@ -58,7 +58,7 @@ fn generic_mode_attaches_on_a_socket_buffer_and_steers_too() {
         program.register_socket(socket.queue(), socket.as_fd()).unwrap();
     }
     program.set_addresses(&[SERVER_V4]).unwrap();
-    program.set_listeners(&["0.0.0.0:7".parse().unwrap()]).unwrap();
+    program.set_listeners(&[("0.0.0.0:7".parse().unwrap(), ListenerValue::default())]).unwrap();
     assert_eq!(attach(&wire, &mut program).unwrap(), Attached::Generic);
     knock(&wire);
     until("a steered SYN", || (program.counters().unwrap().steer_syn > 0).then_some(()));
@@ -73,7 +73,7 @@ fn a_segment_of_another_queues_connection_and_an_icmp_error_about_it_carry_the_o
         for socket in &sockets {
             program.register_socket(socket.queue(), socket.as_fd()).unwrap();
         }
-        program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+        program.set_listeners(&[((SERVER_V4, PORT).into(), ListenerValue::default())]).unwrap();
         attach(&wire, &mut program).unwrap();
 
         let key = ConnectionKey::new((SERVER_V4, PORT).into(), (CLIENT_V4, 50_001).into());
@@ -100,7 +100,7 @@ fn a_segment_of_another_queues_connection_and_an_icmp_error_about_it_carry_the_o
 fn a_program_without_sockets_leaves_everything_to_the_kernel() {
     let wire = wire();
     let mut program = open(&own_options(&wire));
-    program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+    program.set_listeners(&[((SERVER_V4, PORT).into(), ListenerValue::default())]).unwrap();
     attach(&wire, &mut program).unwrap();
     let refused = wire.client.enter(|| TcpStream::connect(SocketAddr::new(SERVER_V4, PORT))).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -115,7 +115,7 @@ fn the_first_drop_of_a_reason_becomes_a_line_of_the_log() {
     // The only socket is on a queue that nothing arrives on.
     let socket = socket(&wire, 0);
     program.register_socket(2, socket.as_fd()).unwrap();
-    program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+    program.set_listeners(&[((SERVER_V4, PORT).into(), ListenerValue::default())]).unwrap();
     attach(&wire, &mut program).unwrap();
     knock(&wire);
     knock(&wire);
@@ -189,7 +189,7 @@ fn loaded_pins_are_adopted_and_left_behind() {
     let mut program = open(&options);
     let socket = socket(&wire, 0);
     program.register_socket(0, socket.as_fd()).unwrap();
-    program.set_listeners(&[(SERVER_V4, PORT).into()]).unwrap();
+    program.set_listeners(&[((SERVER_V4, PORT).into(), ListenerValue::default())]).unwrap();
     assert_eq!(attach(&wire, &mut program).unwrap(), Attached::Adopted);
     assert_eq!(id_of(&options, "COUNTERS"), counters);
     knock(&wire);
