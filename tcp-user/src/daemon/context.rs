@@ -14,8 +14,8 @@ use super::DaemonError;
 use crate::control::Row;
 use crate::control::server::{Cursor, Daemon, Refused};
 use crate::net::{Interface, Network};
-use crate::stats::Stats;
-use crate::worker::{ActiveOpen, Command, WorkerHandle};
+use crate::stats::{CookieMode, Stats};
+use crate::worker::{self, ActiveOpen, Command, WorkerHandle};
 use crate::xdp::Program;
 
 /// What the control socket is answered from.
@@ -35,9 +35,17 @@ impl Context {
     /// The figures of the program and of all workers.
     pub(super) async fn gather(&self) -> Result<Stats, DaemonError> {
         let reports = try_join_all(self.workers.iter().map(|worker| worker.ask(Command::Report))).await?;
-        let counters = self.program.borrow().counters()?;
+        let program = self.program.borrow();
         let clients_waited = self.clients_waited.get();
-        Ok(Stats { clients_waited, ..Stats::gather(&self.interface.name, &counters, &reports) })
+        let gathered = Stats::gather(&self.interface.name, &program.counters()?, &reports);
+        let mut stats = Stats { clients_waited, ..gathered };
+        let now = worker::now().as_nanos();
+        for (index, listener) in (0..).zip(&mut stats.listeners) {
+            if program.sends_cookies(index, now)? {
+                listener.cookie_mode = CookieMode::On;
+            }
+        }
+        Ok(stats)
     }
 
     /// All workers; each time another one comes first.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use tcp_common::Counters;
 use tcp_common::cookie::CookieKeys;
+use tcp_common::gauge::Gauge;
 use tcp_common::layout::{Config, ListenerKey, ListenerValue};
 use tcp_common::{ConnectionKey, ConnectionValue};
 
@@ -43,6 +44,8 @@ unsafe impl aya::Pod for Plain<ListenerValue> {}
 unsafe impl aya::Pod for Plain<ConnectionKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<CookieKeys> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Gauge> {}
 
 /// Key and value types of a map that has batch operations. Values are only ever written: what lies in the map
 /// may have been put there by anybody, and need not be valid.

@@ -14,6 +14,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
+use tcp_common::gauge::Gauge;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
     PORT_WORDS, to_bytes,
@@ -49,6 +50,7 @@ pub(super) struct ProgramMaps {
     addresses: HashMap<MapData, [u8; 16], u32>,
     cookie_keys: Array<MapData, Plain<CookieKeys>>,
     cookie_demand: MapData,
+    gauges: Array<MapData, Plain<Gauge>>,
     written: Written,
 }
 
@@ -96,6 +98,7 @@ impl ProgramMaps {
             addresses: map(ebpf, "ADDRESSES")?,
             cookie_keys: map(ebpf, "COOKIE_KEYS")?,
             cookie_demand,
+            gauges: map(ebpf, "GAUGES")?,
             written,
         })
     }
@@ -200,6 +203,12 @@ impl ProgramMaps {
 
     pub(super) fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {
         self.cookie_keys.set(0, Plain(*keys), 0).map_err(XdpError::map("COOKIE_KEYS"))
+    }
+
+    /// Whether the program answers SYNs to the listener with this index with cookies because there are many.
+    pub(super) fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
+        let Plain(gauge) = self.gauges.get(&index, 0).map_err(XdpError::map("GAUGES"))?;
+        Ok(gauge.is_on(now_ns))
     }
 
     pub(super) fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {

@@ -183,6 +183,12 @@ impl Program {
         self.maps.set_cookie_keys(keys)
     }
 
+    /// Whether the program answers SYNs to the listener at position `index` with cookies because there are many; `now_ns`
+    /// is CLOCK_MONOTONIC.
+    pub fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
+        self.maps.sends_cookies(index, now_ns)
+    }
+
     /// A handle for a worker thread by which it tells the program of listeners that send cookies; `listeners` as given to
     /// [`Program::set_listeners`], in the same order.
     pub fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
