@@ -148,6 +148,10 @@ counters! {
         IcmpRate, "icmp_rate", drop_icmp_rate;
         /// The daemon lives, but has no socket on the queue that the frame came from.
         NoSocket, "no_socket", drop_no_socket;
+        /// Without a connection, from a denied prefix.
+        Denied, "denied", drop_denied;
+        /// A SYN of a source that sends more of them than it may.
+        SourceRate, "source_rate", drop_source_rate;
     }
 }
 

@@ -6,8 +6,9 @@
 //! here only those segments are dropped to which it would not answer anyhow.
 
 use crate::counters::{Class, DropReason, Outcome};
-use crate::layout::{Config, ConnectionKey, ListenerKey};
+use crate::layout::{Config, ConnectionKey, ListenerKey, PrefixValue};
 use crate::packet::{self, Frame, Packet, Segment};
+use crate::source::{self, SourceLimit};
 
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,10 @@ pub trait Maps {
     fn sockets(&self) -> Sockets;
     /// Charges one ICMP error to this CPU's limit; `false`: there were too many.
     fn admit_icmp_error(&self) -> bool;
+    /// The entry of PREFIXES with the longest prefix of this address.
+    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue>;
+    /// Charges one SYN to this source's limit; `false`: there were too many.
+    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool;
 }
 
 /// Decides what becomes of `frame`.
@@ -154,7 +159,7 @@ fn of_segment<M: Maps>(segment: &Segment, key: &ConnectionKey, config: &Config, 
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
-        Sockets::Here => of_owned(owner, shape),
+        Sockets::Here => of_owned(owner, shape, key, config, maps),
     };
     Some(Decision { class: shape.ok(), verdict })
 }
@@ -190,14 +195,23 @@ fn owner<M: Maps>(key: &ConnectionKey, config: &Config, maps: &M) -> Option<Owne
 
 /// What becomes of a segment that is ours while the daemon listens on its queue.
 #[inline(always)]
-fn of_owned(owner: Owner, shape: Result<Class, DropReason>) -> Verdict {
+fn of_owned<M: Maps>(
+    owner: Owner,
+    shape: Result<Class, DropReason>,
+    key: &ConnectionKey,
+    config: &Config,
+    maps: &M,
+) -> Verdict {
     match (owner, shape) {
         (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
         (Owner::Connection(Connection { queue }), _) => Verdict::Steer(Steer::Connection { queue }),
         (_, Err(reason)) => Verdict::Drop(reason),
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
-        (Owner::Listener, Ok(Class::Syn)) => Verdict::Steer(Steer::Syn),
-        (_, Ok(_)) => Verdict::Steer(Steer::NoConnection),
+        (_, Ok(class)) => match source::refusal(class, key, config, maps) {
+            Some(reason) => Verdict::Drop(reason),
+            None if owner == Owner::Listener && class == Class::Syn => Verdict::Steer(Steer::Syn),
+            None => Verdict::Steer(Steer::NoConnection),
+        },
     }
 }
 

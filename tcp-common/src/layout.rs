@@ -6,6 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::State;
+use crate::source::SourceLimit;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
 pub const LAYOUT_VERSION: u32 = 3;
@@ -74,6 +75,8 @@ impl ConnectionKey {
 }
 
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// Bits before the IPv4 address in a mapped one.
+pub const V4_PREFIX_LENGTH: u32 = 96;
 
 /// An address as maps hold it: 16 bytes, IPv4 mapped.
 #[must_use]
@@ -235,9 +238,27 @@ pub struct Config {
     pub ephemeral_last: u16,
     /// Always zero.
     pub pad2: [u8; 6],
+    /// How many SYNs a source may send.
+    pub source: SourceLimit,
+    /// Entries of PREFIXES; 0: the program does not look there.
+    pub prefixes: u32,
+    /// Always zero.
+    pub pad3: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 56);
+
+/// Value of PREFIXES, which has a key for each prefix that is allowed or denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PrefixValue {
+    /// 1: allowed, 2: denied; see [`Rule`](crate::prefix::Rule).
+    pub rule: u32,
+    /// Length of the prefix, bits of a mapped address.
+    pub length: u32,
+}
+
+const _: () = assert!(size_of::<PrefixValue>() == 8);
 
 /// Most connections that CONNECTIONS can be made for.
 pub const MAX_CONNECTIONS: u32 = 1 << 24;
@@ -247,6 +268,10 @@ pub const MAX_QUEUES: u32 = 256;
 pub const MAX_LISTENERS: u32 = 1024;
 /// Most unicast addresses of an interface.
 pub const MAX_ADDRESSES: u32 = 1024;
+/// Most prefixes that are allowed or denied, together.
+pub const MAX_PREFIXES: u32 = 65_536;
+/// Most sources whose SYNs are counted; another one takes the place of one that has sent none for long.
+pub const MAX_SOURCES: u32 = 65_536;
 /// 64-bit words of the map of owned ports: one bit per port.
 pub const PORT_WORDS: u32 = 65536 / 64;
 /// 64-bit words of the map of accepted VLANs: one bit per VID.

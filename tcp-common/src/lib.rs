@@ -14,8 +14,10 @@ pub mod counters;
 pub mod decide;
 pub mod layout;
 pub mod packet;
+pub mod prefix;
 pub mod rate;
 pub mod siphash;
+pub mod source;
 pub mod state;
 
 pub use counters::Counters;

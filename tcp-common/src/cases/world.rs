@@ -8,9 +8,12 @@ use core::ops::RangeInclusive;
 
 use crate::decide::{Connection, Maps, Sockets};
 use crate::layout::{
-    Config, ConnectionKey, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey, from_bytes,
+    Config, ConnectionKey, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey, PrefixValue,
+    from_bytes, to_bytes,
 };
+use crate::prefix::{Prefix, Rule};
 use crate::rate::RateLimit;
+use crate::source::SourceLimit;
 
 /// MAC address of the interface.
 pub const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
@@ -49,6 +52,12 @@ pub struct World {
     pub sockets: Sockets,
     /// Whether this CPU has let through as many ICMP errors as it may.
     pub icmp_exhausted: bool,
+    /// Allowed and denied prefixes.
+    pub prefixes: Vec<(Prefix, Rule)>,
+    /// How many SYNs a source may send.
+    pub source_limit: SourceLimit,
+    /// Sources that have sent as many as they may: IPv4 addresses, IPv6 networks.
+    pub exhausted_sources: Vec<IpAddr>,
 }
 
 impl Default for World {
@@ -71,6 +80,9 @@ impl Default for World {
             queue: 0,
             sockets: Sockets::Here,
             icmp_exhausted: false,
+            prefixes: Vec::new(),
+            source_limit: SourceLimit::default(),
+            exhausted_sources: Vec::new(),
         }
     }
 }
@@ -106,6 +118,8 @@ impl<'a> MemoryMaps<'a> {
             mac: OUR_MAC,
             ephemeral_first: *world.ephemeral.start(),
             ephemeral_last: *world.ephemeral.end(),
+            source: world.source_limit,
+            prefixes: world.prefixes.len() as u32,
             ..Config::default()
         };
         MemoryMaps { world, config, icmp_limit: RefCell::new(limit) }
@@ -145,5 +159,14 @@ impl Maps for MemoryMaps<'_> {
 
     fn admit_icmp_error(&self) -> bool {
         self.icmp_limit.borrow_mut().admit(Self::NOW_NS, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+    }
+
+    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
+        let covering = self.world.prefixes.iter().filter(|(prefix, _)| prefix.is_prefix_of(address));
+        covering.max_by_key(|(prefix, _)| prefix.length()).map(|(prefix, rule)| prefix.value(*rule))
+    }
+
+    fn admit_syn(&self, source: &[u8; 16], _: &SourceLimit) -> bool {
+        !self.world.exhausted_sources.iter().any(|exhausted| to_bytes(*exhausted) == *source)
     }
 }

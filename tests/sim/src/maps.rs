@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use tcp_common::decide::{Connection, Sockets};
-use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, to_bytes};
+use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, PrefixValue, to_bytes};
+use tcp_common::source::SourceLimit;
 use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 /// A write that the program has not seen.
@@ -175,6 +176,14 @@ impl tcp_common::decide::Maps for Maps {
     }
 
     fn admit_icmp_error(&self) -> bool {
+        true
+    }
+
+    fn prefix(&self, _address: &[u8; 16]) -> Option<PrefixValue> {
+        None
+    }
+
+    fn admit_syn(&self, _source: &[u8; 16], _limit: &SourceLimit) -> bool {
         true
     }
 }
