@@ -181,19 +181,16 @@ impl ProgramMaps {
         Ok(())
     }
 
-    /// Allows or denies a prefix; what was so before.
-    pub(super) fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<Option<Rule>, XdpError> {
-        let before = self.written.prefixes.get(&prefix).copied();
-        if before.is_none() {
+    pub(super) fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<(), XdpError> {
+        if !self.written.prefixes.contains_key(&prefix) {
             limit("prefixes", self.written.prefixes.len() + 1, MAX_PREFIXES)?;
         }
         let inserted = self.prefixes.insert(&trie_key(&prefix), Plain(prefix.value(rule)), 0);
         inserted.map_err(XdpError::map("PREFIXES"))?;
         self.written.prefixes.insert(prefix, rule);
-        self.count_prefixes().map(|()| before)
+        self.count_prefixes()
     }
 
-    /// Neither allows nor denies a prefix any more.
     pub(super) fn remove_prefix(&mut self, prefix: &Prefix) -> Result<(), XdpError> {
         tolerate_missing(self.prefixes.remove(&trie_key(prefix))).map_err(XdpError::map("PREFIXES"))?;
         self.written.prefixes.remove(prefix);

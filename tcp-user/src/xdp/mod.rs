@@ -172,11 +172,11 @@ impl Program {
     }
 
     /// Allows or denies segments without a connection by their source; the longest prefix decides, and what none
-    /// covers is allowed. Returns what the prefix was before.
+    /// covers is allowed. A prefix is one or the other.
     ///
     /// # Errors
     /// There are [`MAX_PREFIXES`](tcp_common::layout::MAX_PREFIXES) others, or the map can't be written.
-    pub fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<Option<Rule>, XdpError> {
+    pub fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<(), XdpError> {
         self.maps.set_prefix(prefix, rule)
     }
 

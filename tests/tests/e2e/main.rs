@@ -17,6 +17,7 @@ mod queues;
 mod refusal;
 mod sequences;
 mod services;
+mod sources;
 mod timers;
 mod transfer;
 
