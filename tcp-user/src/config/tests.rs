@@ -191,7 +191,7 @@ fn prefixes_and_the_limit_of_a_source_reach_the_program() {
 fn what_is_no_prefix_is_refused_with_its_place_and_what_may_be_meant() {
     assert_eq!(
         refusal("allow = []\ndeny = [\"10.0.0.0/8\",\n  \"10.1.2.3/16\"]\n"),
-        "xtcp.toml:3:3: \"10.1.2.3/16\": bits behind the length are set; is 10.1.0.0/16 meant?"
+        "xtcp.toml:2:8: `deny`: \"10.1.2.3/16\": bits behind the length are set; is 10.1.0.0/16 meant?"
     );
     let error = refusal("deny = [\"localhost\"]\n");
     assert!(
