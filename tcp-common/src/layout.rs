@@ -59,7 +59,7 @@ impl ConnectionKey {
     /// Whether the connection runs over IPv4.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
-        self.local_addr[..12] == V4_PREFIX
+        is_mapped(&self.local_addr)
     }
 
     /// The address of a wildcard listener of this connection's family.
@@ -78,6 +78,13 @@ const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 /// Bits before the IPv4 address in a mapped one.
 pub const V4_PREFIX_LENGTH: u32 = 96;
 
+/// Whether an address, as maps hold it, is of IPv4.
+#[must_use]
+#[inline(always)]
+pub fn is_mapped(address: &[u8; 16]) -> bool {
+    address[..12] == V4_PREFIX
+}
+
 /// An address as maps hold it: 16 bytes, IPv4 mapped.
 #[must_use]
 pub fn to_bytes(address: IpAddr) -> [u8; 16] {
@@ -91,7 +98,7 @@ pub fn to_bytes(address: IpAddr) -> [u8; 16] {
 #[must_use]
 pub fn from_bytes(bytes: [u8; 16]) -> IpAddr {
     let [.., a, b, c, d] = bytes;
-    if bytes[..12] == V4_PREFIX { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
+    if is_mapped(&bytes) { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
 }
 
 /// Value of CONNECTIONS: what the program needs to decide, and what `bpftool` shows.

@@ -6,7 +6,7 @@
 
 use crate::counters::{Class, DropReason};
 use crate::decide::Maps;
-use crate::layout::{Config, ConnectionKey, PrefixValue, V4_PREFIX_LENGTH};
+use crate::layout::{Config, ConnectionKey, PrefixValue, V4_PREFIX_LENGTH, is_mapped};
 use crate::prefix::Rule;
 
 /// How many SYNs a source may send: on average one in each interval, and some at once. A part of CONFIG.
@@ -28,28 +28,28 @@ pub struct SourceLimit {
 pub fn refusal<M: Maps>(class: Class, key: &ConnectionKey, config: &Config, maps: &M) -> Option<DropReason> {
     if config.prefixes != 0
         && let Some(value) = maps.prefix(&key.remote_addr)
-        && is_of_family(&value, key)
+        && is_of_family(&value, &key.remote_addr)
     {
         return (value.rule == Rule::Deny.value()).then_some(DropReason::Denied);
     }
     if config.source.interval_ns == 0 || !matches!(class, Class::Syn) {
         return None;
     }
-    (!maps.admit_syn(&source(key), &config.source)).then_some(DropReason::SourceRate)
+    (!maps.admit_syn(&source(&key.remote_addr), &config.source)).then_some(DropReason::SourceRate)
 }
 
-/// Whether a prefix that covers the peer's address is of its family: short IPv6 prefixes cover the mapped IPv4
-/// addresses, too, and nobody means these by `::/0`. A longer IPv4 prefix would have been found before.
+/// Whether a prefix that covers an address is of its family: short IPv6 prefixes cover the mapped IPv4 addresses, too,
+/// and nobody means these by `::/0`. A longer IPv4 prefix would have been found before.
 #[inline(always)]
-fn is_of_family(value: &PrefixValue, key: &ConnectionKey) -> bool {
-    value.length >= V4_PREFIX_LENGTH || !key.is_ipv4()
+fn is_of_family(value: &PrefixValue, address: &[u8; 16]) -> bool {
+    value.length >= V4_PREFIX_LENGTH || !is_mapped(address)
 }
 
 /// Whom SYNs are counted for: an IPv4 address, or an IPv6 network of 64 bits, of which one host has all addresses.
 #[inline(always)]
-fn source(key: &ConnectionKey) -> [u8; 16] {
-    let mut source = key.remote_addr;
-    if !key.is_ipv4() {
+fn source(address: &[u8; 16]) -> [u8; 16] {
+    let mut source = *address;
+    if !is_mapped(address) {
         source[8..].fill(0);
     }
     source
