@@ -6,9 +6,9 @@
 //! here only those segments are dropped to which it would not answer anyhow.
 
 use crate::counters::{Class, DropReason, Outcome};
-use crate::layout::{Config, ConnectionKey, ListenerKey, PrefixValue};
+use crate::layout::{Config, ConnectionKey, ListenerKey};
 use crate::packet::{self, Frame, Packet, Segment};
-use crate::source::{self, SourceLimit};
+use crate::source::{self, Sources};
 
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub struct Connection {
 
 /// The maps that the decision reads. Each method is one lookup; the program asks the kernel, tests and the
 /// simulator ask memory.
-pub trait Maps {
+pub trait Maps: Sources {
     /// The entry of CONFIG; `None`: there is none yet.
     fn config(&self) -> Option<&Config>;
     /// Whether frames of this VLAN (VID 1 to 4094) are taken.
@@ -111,10 +111,6 @@ pub trait Maps {
     fn sockets(&self) -> Sockets;
     /// Charges one ICMP error to this CPU's limit; `false`: there were too many.
     fn admit_icmp_error(&self) -> bool;
-    /// The entry of PREFIXES with the longest prefix of this address.
-    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue>;
-    /// Charges one SYN to this source's limit; `false`: there were too many.
-    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool;
 }
 
 /// Decides what becomes of `frame`.
@@ -209,10 +205,18 @@ fn of_owned<M: Maps>(
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
         (_, Ok(class)) => match source::refusal(class, key, config, maps) {
             Some(reason) => Verdict::Drop(reason),
-            None if owner == Owner::Listener && class == Class::Syn => Verdict::Steer(Steer::Syn),
-            None => Verdict::Steer(Steer::NoConnection),
+            None => welcome(owner, class),
         },
     }
+}
+
+/// What becomes of a segment that belongs to no connection, and whose source is not refused.
+#[inline(always)]
+const fn welcome(owner: Owner, class: Class) -> Verdict {
+    Verdict::Steer(match (owner, class) {
+        (Owner::Listener, Class::Syn) => Steer::Syn,
+        _ => Steer::NoConnection,
+    })
 }
 
 #[inline(always)]

@@ -5,7 +5,6 @@
 //! SYNs. Leaves out connections: theirs are never judged here, so that one lives on when its peer is denied.
 
 use crate::counters::{Class, DropReason};
-use crate::decide::Maps;
 use crate::layout::{Config, ConnectionKey, PrefixValue, V4_PREFIX_LENGTH, is_mapped};
 use crate::prefix::Rule;
 
@@ -21,11 +20,19 @@ pub struct SourceLimit {
     pub pad: u32,
 }
 
+/// The maps that are asked about a source. Each method is one lookup.
+pub trait Sources {
+    /// The entry of PREFIXES with the longest prefix of this address.
+    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue>;
+    /// Charges one SYN to this source's limit; `false`: there were too many.
+    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool;
+}
+
 /// Why a well-formed segment of an owned port that belongs to no connection goes no further; `None`: it does.
 ///
 /// Without prefixes and without a limit this reads CONFIG alone.
 #[inline(always)]
-pub fn refusal<M: Maps>(class: Class, key: &ConnectionKey, config: &Config, maps: &M) -> Option<DropReason> {
+pub fn refusal<M: Sources>(class: Class, key: &ConnectionKey, config: &Config, maps: &M) -> Option<DropReason> {
     if config.prefixes != 0
         && let Some(value) = maps.prefix(&key.remote_addr)
         && is_of_family(&value, &key.remote_addr)
@@ -62,8 +69,6 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::decide::{Connection, Sockets};
-    use crate::layout::ListenerKey;
 
     /// Notes what it is asked; has nothing.
     #[derive(Default)]
@@ -72,37 +77,13 @@ mod tests {
         sources: RefCell<Vec<[u8; 16]>>,
     }
 
-    impl Maps for Asked {
+    impl Sources for Asked {
         fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
             self.prefixes.borrow_mut().push(*address);
             None
         }
         fn admit_syn(&self, source: &[u8; 16], _: &SourceLimit) -> bool {
             self.sources.borrow_mut().push(*source);
-            false
-        }
-        fn config(&self) -> Option<&Config> {
-            None
-        }
-        fn accepts_vlan(&self, _: u16) -> bool {
-            false
-        }
-        fn owns_port(&self, _: u16) -> bool {
-            false
-        }
-        fn connection(&self, _: &ConnectionKey) -> Option<Connection> {
-            None
-        }
-        fn has_listener(&self, _: &ListenerKey) -> bool {
-            false
-        }
-        fn has_address(&self, _: &[u8; 16]) -> bool {
-            false
-        }
-        fn sockets(&self) -> Sockets {
-            Sockets::Here
-        }
-        fn admit_icmp_error(&self) -> bool {
             false
         }
     }

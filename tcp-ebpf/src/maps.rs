@@ -18,7 +18,7 @@ use tcp_common::layout::{
     MAX_ADDRESSES, MAX_LISTENERS, MAX_PREFIXES, MAX_QUEUES, MAX_SOURCES, PORT_WORDS, PrefixValue, VLAN_WORDS,
 };
 use tcp_common::rate::RateLimit;
-use tcp_common::source::SourceLimit;
+use tcp_common::source::{SourceLimit, Sources};
 
 /// Every connection; the loader sets its capacity.
 #[btf_map]
@@ -119,7 +119,9 @@ impl Maps for KernelMaps {
             None => false,
         }
     }
+}
 
+impl Sources for KernelMaps {
     #[inline(always)]
     fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
         let lookup = AlignedKey { pad: 0, key: Key::new(u128::BITS, *address) };

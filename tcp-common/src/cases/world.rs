@@ -13,7 +13,7 @@ use crate::layout::{
 };
 use crate::prefix::{Prefix, Rule};
 use crate::rate::RateLimit;
-use crate::source::SourceLimit;
+use crate::source::{SourceLimit, Sources};
 
 /// MAC address of the interface.
 pub const OUR_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
@@ -160,7 +160,9 @@ impl Maps for MemoryMaps<'_> {
     fn admit_icmp_error(&self) -> bool {
         self.icmp_limit.borrow_mut().admit(Self::NOW_NS, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
     }
+}
 
+impl Sources for MemoryMaps<'_> {
     fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
         let covering = self.world.prefixes.iter().filter(|(prefix, _)| prefix.is_prefix_of(address));
         covering.max_by_key(|(prefix, _)| prefix.length()).map(|(prefix, rule)| prefix.value(*rule))

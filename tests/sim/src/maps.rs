@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use tcp_common::decide::{Connection, Sockets};
 use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, PrefixValue, to_bytes};
-use tcp_common::source::SourceLimit;
+use tcp_common::source::{SourceLimit, Sources};
 use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 /// A write that the program has not seen.
@@ -178,7 +178,9 @@ impl tcp_common::decide::Maps for Maps {
     fn admit_icmp_error(&self) -> bool {
         true
     }
+}
 
+impl Sources for Maps {
     fn prefix(&self, _address: &[u8; 16]) -> Option<PrefixValue> {
         None
     }
