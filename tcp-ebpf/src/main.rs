@@ -6,6 +6,7 @@
 
 mod log;
 mod maps;
+mod sources;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::bpf_xdp_adjust_meta;

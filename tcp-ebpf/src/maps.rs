@@ -6,8 +6,7 @@
 use core::hint::black_box;
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::btf_map;
@@ -15,10 +14,9 @@ use tcp_common::counters::Counters;
 use tcp_common::decide::{Connection, Decision, Maps, Sockets};
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
-    MAX_ADDRESSES, MAX_LISTENERS, MAX_PREFIXES, MAX_QUEUES, MAX_SOURCES, PORT_WORDS, PrefixValue, VLAN_WORDS,
+    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, VLAN_WORDS,
 };
 use tcp_common::rate::RateLimit;
-use tcp_common::source::{SourceLimit, Sources};
 
 /// Every connection; the loader sets its capacity.
 #[btf_map]
@@ -52,14 +50,6 @@ static ADDRESSES: HashMap<[u8; 16], u32, { MAX_ADDRESSES as usize }> = HashMap::
 /// The ICMP errors that this CPU has let through.
 #[btf_map]
 static ICMP_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
-
-/// Allowed and denied prefixes; memory is taken as they come.
-#[btf_map]
-static PREFIXES: LpmTrie<[u8; 16], PrefixValue, { MAX_PREFIXES as usize }> = LpmTrie::new();
-
-/// The SYNs of each source; the loader sets its capacity.
-#[btf_map]
-static SOURCES: LruHashMap<[u8; 16], RateLimit, { MAX_SOURCES as usize }> = LruHashMap::new();
 
 /// The maps as seen by a frame of one queue.
 pub struct KernelMaps {
@@ -119,45 +109,6 @@ impl Maps for KernelMaps {
             None => false,
         }
     }
-}
-
-impl Sources for KernelMaps {
-    #[inline(always)]
-    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
-        let lookup = AlignedKey { pad: 0, key: Key::new(u128::BITS, *address) };
-        PREFIXES.get(&black_box(&lookup).key).copied()
-    }
-
-    /// A source may reach several CPUs at once: then a charge may be lost, and one SYN more let through.
-    #[inline(always)]
-    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool {
-        let (now, burst) = (now_ns(), u64::from(limit.burst));
-        match SOURCES.get_ptr_mut(source) {
-            Some(sent) => {
-                // SAFETY: aligned words of a map entry, of which any value is a limit.
-                let mut charged = unsafe { sent.read_volatile() };
-                let admitted = charged.admit(now, limit.interval_ns, burst);
-                // SAFETY: as above.
-                unsafe { sent.write_volatile(charged) };
-                admitted
-            }
-            None => {
-                let mut charged = RateLimit::default();
-                let admitted = charged.admit(now, limit.interval_ns, burst);
-                // Without room for it, which only a burst on all CPUs makes so, this one is not counted.
-                let _ = SOURCES.insert(source, charged, 0);
-                admitted
-            }
-        }
-    }
-}
-
-/// A key of PREFIXES whose address is aligned: it is copied by words, and the verifier takes no others. Behind
-/// `black_box` the compiler can't leave out what aligns it.
-#[repr(C, align(8))]
-struct AlignedKey {
-    pad: u32,
-    key: Key<[u8; 16]>,
 }
 
 impl KernelMaps {
