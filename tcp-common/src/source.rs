@@ -33,6 +33,15 @@ pub trait Sources {
 /// Without prefixes and without a limit this reads CONFIG alone.
 #[inline(always)]
 pub fn refusal<M: Sources>(class: Class, key: &ConnectionKey, config: &Config, maps: &M) -> Option<DropReason> {
+    if config.prefixes == 0 && config.source.interval_ns == 0 {
+        return None;
+    }
+    judge(class, key, config, maps)
+}
+
+/// Not inlined: what it needs of the program's stack is free again when the segment is answered.
+#[inline(never)]
+fn judge<M: Sources>(class: Class, key: &ConnectionKey, config: &Config, maps: &M) -> Option<DropReason> {
     if config.prefixes != 0
         && let Some(value) = maps.prefix(&key.remote_addr)
         && is_of_family(&value, &key.remote_addr)
