@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use etherparse::TcpHeader;
 use serde_json::Value;
+use tcp_common::layout::FLAG_COOKIE;
+use tcp_common::{ConnectionKey, State};
 use tests::Lab;
 use tests::daemon::{Daemon, DaemonBuilder};
 use tests::net::WireOptions;
@@ -157,6 +159,30 @@ fn a_made_up_ack_is_reset_and_made_up_data_vanish(by: By) {
         lab.segments(|segment| segment.flags.rst).iter().map(|reset| reset.destination).collect();
     assert_eq!(reset, [SocketAddr::new(SILENT, 1)]);
     assert_eq!(cookies(&daemon, "ok"), 1);
+}
+
+/// As when the segment that brought a cookie back is lost between the program and the daemon.
+#[test]
+fn an_entry_of_the_programs_without_connection_is_swept_up_and_those_with_one_stay() {
+    let (lab, _program) = By::Program.lab(&WireOptions::default());
+    let daemon = listening(By::Program, &lab, "always").start();
+    let of_a_silent_peer = ConnectionKey::new(server(ECHO), SocketAddr::new(SILENT, 9));
+    let (mut key, mut value) = ([0; 40], [0; 64]);
+    key[..16].copy_from_slice(&of_a_silent_peer.local_addr);
+    key[16..32].copy_from_slice(&of_a_silent_peer.remote_addr);
+    key[32..34].copy_from_slice(&of_a_silent_peer.local_port.to_ne_bytes());
+    key[34..36].copy_from_slice(&of_a_silent_peer.remote_port.to_ne_bytes());
+    // Made by the program, when the clock showed 1 ns.
+    (value[0], value[1]) = (State::SYN_RCVD as u8, FLAG_COOKIE);
+    value[16..24].copy_from_slice(&1u64.to_ne_bytes());
+    daemon.maps().put_connection(&key, &value);
+    assert_eq!(daemon.maps().connections().len(), 1);
+    let mut connection = lab.connect(server(ECHO));
+    peer::round_trip(&mut connection, b"a cookie came back");
+    let rows = || daemon.maps().connections().iter().map(tests::maps::Entry::remote).collect::<Vec<_>>();
+    let own = connection.local_addr().expect("an address");
+    until_it("one entry", rows, |remotes| *remotes == [own]);
+    peer::round_trip(&mut connection, b"and stayed");
 }
 
 /// Each test once for everybody who may answer.
