@@ -214,7 +214,7 @@ fn worker_options(
             ephemeral_ports: config.ephemeral_ports.clone(),
             stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
-            program_answers: false,
+            program_answers: answers(config, interface).enabled,
             rst_rate: config.rst_rate,
         },
         seed,
