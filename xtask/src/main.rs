@@ -99,7 +99,7 @@ enum Command {
     },
     /// Flood a server in a lab of its own with raw frames, and say what was sent, answered and spent.
     Flood {
-        /// syn, ack, rst or request; --rate N, --seconds N, --count N, --feed socket|live, --against xtcp|kernel, --v6.
+        /// syn, ack or rst; --rate N, --seconds N, --count N, --feed socket|live, --against xtcp|kernel, --v6.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -37,8 +37,17 @@ pub enum Kind {
     Ack,
     /// Resets that belong to no connection.
     Rst,
-    /// A client without a stack: SYN, the ACK of the SYN-ACK with a request, FIN.
-    Request,
+}
+
+/// What the client without a stack does once its SYN is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// Opens the connection and leaves it so; a server's FIN is acknowledged.
+    Hold,
+    /// Sends a request and its FIN with the ACK.
+    Request(&'static [u8]),
+    /// Opens the connection, and closes it when the server has.
+    CloseAfter,
 }
 
 /// Both ends of a wire.
@@ -58,11 +67,11 @@ pub fn offsets(is_v4: bool) -> Offsets {
     if is_v4 { V4 } else { V6 }
 }
 
-/// The frame of `kind` from every source to a listener. A client's first segment is a SYN.
+/// The frame of `kind` from every source to a listener.
 #[must_use]
 pub fn template(kind: Kind, ends: &Ends) -> Template {
     let (flags, ack, options): (u8, u32, &[u8]) = match kind {
-        Kind::Syn | Kind::Request => (SYN, 0, &SYN_OPTIONS),
+        Kind::Syn => (SYN, 0, &SYN_OPTIONS),
         Kind::Ack => (ACK, STRAY_ACK, &[]),
         Kind::Rst => (RST, 0, &[]),
     };
@@ -109,33 +118,41 @@ pub fn words(template: &Template) -> [u64; TEMPLATE_WORDS] {
     words
 }
 
-/// What the client without a stack answers to a frame, if anything: an ACK to a SYN-ACK, with `request` and, if wanted,
-/// a FIN; an ACK to data and to a FIN. It remembers nothing, and takes what comes to be in order.
+/// What the client without a stack answers to a frame, if anything: an ACK to a SYN-ACK, to data and to a FIN, with what
+/// its script adds. It remembers nothing, and takes what comes to be in order.
 #[must_use]
-pub fn answer(received: &[u8], request: &[u8], and_close: bool) -> Option<Vec<u8>> {
+pub fn answer(received: &[u8], script: Script) -> Option<Vec<u8>> {
     let segment = Received::parse(received)?;
     if segment.flags & RST != 0 || segment.flags & ACK == 0 {
         return None;
     }
-    let is_syn = segment.flags & SYN != 0;
     let taken = segment.payload + u32::from(segment.flags & (SYN | FIN) != 0);
     if taken == 0 {
         return None;
     }
-    let payload: &[u8] = if is_syn { request } else { &[] };
-    let mut flags = ACK | if payload.is_empty() { 0 } else { PSH };
-    flags |= if is_syn && and_close { FIN } else { 0 };
+    let (more, payload) = script.adds(segment.flags);
     let options = segment.timestamp.map(|theirs| timestamps(segment.echo, theirs));
     let head = Head {
         ports: [segment.ports[1], segment.ports[0]],
         sequence: segment.ack,
         ack: segment.sequence.wrapping_add(taken),
-        flags,
+        flags: ACK | more,
         options: options.as_ref().map_or(&[], |options| options),
     };
     let mut frame = Vec::with_capacity(MAX_FRAME);
     write_frame(&mut frame, segment.macs, segment.destination, segment.source, &head, payload);
     Some(frame)
+}
+
+impl Script {
+    /// Flags and data of the answer to a segment with `flags`, beside the ACK.
+    fn adds(self, flags: u8) -> (u8, &'static [u8]) {
+        match self {
+            Script::Request(request) if flags & SYN != 0 => (PSH | FIN, request),
+            Script::CloseAfter if flags & FIN != 0 => (FIN, &[]),
+            _ => (0, &[]),
+        }
+    }
 }
 
 /// The `number`th source address.
@@ -418,7 +435,8 @@ mod tests {
     fn a_syn_ack_is_answered_with_the_request_and_its_timestamp() {
         for is_v4 in [true, false] {
             let options = timestamps(77, 4096);
-            let frame = answer(&from_server(is_v4, SYN | ACK, &[], &options), b"GET", true).expect("an answer");
+            let frame =
+                answer(&from_server(is_v4, SYN | ACK, &[], &options), Script::Request(b"GET")).expect("an answer");
             let tcp = checked(&frame);
             assert_eq!((tcp.source_port, tcp.destination_port), (0x4001, 80));
             assert_eq!((tcp.sequence_number, tcp.acknowledgment_number), (501, 1001));
@@ -430,11 +448,14 @@ mod tests {
 
     #[test]
     fn data_and_fin_are_acknowledged_and_pure_acks_and_resets_are_not() {
-        let frame = answer(&from_server(true, ACK | FIN, b"abc", &[]), b"GET", true).expect("an answer");
+        let frame = answer(&from_server(true, ACK | FIN, b"abc", &[]), Script::Request(b"GET")).expect("an answer");
         let tcp = checked(&frame);
         assert_eq!((tcp.acknowledgment_number, tcp.fin, tcp.psh), (1004, false, false));
-        assert_eq!(answer(&from_server(true, ACK, &[], &[]), b"", true), None);
-        assert_eq!(answer(&from_server(true, RST | ACK, &[], &[]), b"", true), None);
-        assert_eq!(answer(&[0; 20], b"", true), None);
+        let script = Script::CloseAfter;
+        assert!(checked(&answer(&from_server(true, ACK | FIN, b"abc", &[]), script).expect("an answer")).fin);
+        assert!(!checked(&answer(&from_server(true, ACK, b"abc", &[]), script).expect("an answer")).fin);
+        assert_eq!(answer(&from_server(true, ACK, &[], &[]), script), None);
+        assert_eq!(answer(&from_server(true, RST | ACK, &[], &[]), script), None);
+        assert_eq!(answer(&[0; 20], script), None);
     }
 }

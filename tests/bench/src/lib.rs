@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod benches;
+pub mod client;
 pub mod cpu;
 pub mod flood;
 pub mod frame;
 pub mod generator;
 pub mod harness;
 pub mod lab;
+pub mod memory;
 pub mod programs;
 pub mod report;
