@@ -176,12 +176,13 @@ fn load_product(wire: &Wire, entries: u32) -> Result<(Program, XskSocket)> {
         max_connections: entries,
         mac: end.mac()?,
         queues: 1,
+        limits_sources: false,
         vlans: Vec::new(),
     })?;
     let socket = end.enter(|| XskSocket::bind(&XskOptions::new(end.interface(), index, 1500, 0)))?;
     product.register_socket(0, socket.as_fd())?;
     product.set_addresses(&[SERVER_V4])?;
-    product.set_listeners(&[SocketAddr::new(SERVER_V4, PORT)])?;
+    product.set_listeners(&[(SocketAddr::new(SERVER_V4, PORT), tcp_common::layout::ListenerValue::default())])?;
     Ok((product, socket))
 }
 
