@@ -5,9 +5,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tcp_common::cases::world::{MemoryMaps, OUR_MAC, World};
-use tcp_common::counters::{Counters, DropReason};
-use tcp_common::decide::{Decision, Sockets, decide};
+use tcp_common::cases::world::{MemoryMaps, OUR_MAC, PEER_V4, World};
+use tcp_common::counters::{Class, Counters, DropReason};
+use tcp_common::decide::{Question, Sockets, decide};
+use tcp_common::layout::ListenerValue;
+use tcp_common::packet::Place;
+use tcp_common::prefix::Rule;
+use tcp_common::source::SourceLimit;
 use tcp_common::{ConnectionKey, Steer, Verdict};
 
 use crate::input::{Input, bit, pick};
@@ -35,6 +39,7 @@ pub fn run(input: &[u8]) {
         Verdict::Pass => Expected::Pass,
         Verdict::Drop(reason) => Expected::Drop(reason),
         Verdict::Steer(steer) => Expected::Steer(steer),
+        Verdict::Answer(answer) => panic!("{answer:?}: a decision answers nothing"),
     };
     assert!(expected.allows(&actual), "{actual:?}, and expected is {expected:?} of {found:?}");
     if let Some(found) = found.filter(|_| actual != Expected::Pass) {
@@ -70,20 +75,60 @@ fn world(input: &mut Input<'_>) -> World {
     if bit(what, 6) {
         world.ephemeral = RANGE_OF_NONE;
     }
+    if bit(what, 7) {
+        limit_sources(&mut world, queue);
+    }
     world
+}
+
+/// Denies and allows some prefixes, and has the peer's address and network used up their SYNs.
+fn limit_sources(world: &mut World, which: u8) {
+    const RULES: &[(&str, Rule)] = &[
+        ("10.0.0.0/8", Rule::Deny),
+        ("10.77.0.1/32", Rule::Allow),
+        ("0.0.0.0/0", Rule::Allow),
+        ("::/0", Rule::Deny),
+        ("fd00::/64", Rule::Allow),
+        ("::/90", Rule::Allow),
+        ("fd00::1/128", Rule::Deny),
+    ];
+    let chosen = RULES.iter().zip(0..).filter(|(_, number)| bit(which, *number));
+    world.prefixes = chosen.map(|((prefix, rule), _)| (prefix.parse().expect("a prefix"), *rule)).collect();
+    world.source_limit = SourceLimit { interval_ns: 1, burst: 1, pad: 0 };
+    world.exhausted_sources = vec![PEER_V4, IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0))];
 }
 
 /// A range whose end lies before its start, as CONFIG says that there are no ports.
 #[expect(clippy::reversed_empty_ranges, reason = "that it is empty is the point")]
 const RANGE_OF_NONE: std::ops::RangeInclusive<u16> = 1..=0;
 
-fn decided(world: &World, frame: &[u8], key: &mut ConnectionKey) -> Decision {
-    decide(frame, &MemoryMaps::new(world), key)
+/// A decision that outlives the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Decided {
+    class: Option<Class>,
+    verdict: Verdict,
+    slots: [Option<usize>; 3],
+    place: Place,
+    question: Option<Question>,
+    listener: Option<ListenerValue>,
 }
 
-fn check_counters(decision: &Decision) {
+fn decided(world: &World, frame: &[u8], key: &mut ConnectionKey) -> Decided {
+    let maps = MemoryMaps::new(world);
+    let decision = decide(frame, &maps, key);
+    Decided {
+        class: decision.class,
+        verdict: decision.verdict,
+        slots: decision.slots(),
+        place: decision.place,
+        question: decision.question(),
+        listener: decision.listener.copied(),
+    }
+}
+
+fn check_counters(decision: &Decided) {
     let mut slots = [0; Counters::SLOTS];
-    decision.slots().into_iter().flatten().for_each(|slot| slots[slot] += 1);
+    decision.slots.into_iter().flatten().for_each(|slot| slots[slot] += 1);
     let counters = Counters::from_slots(slots);
     let sum = |counters: &mut dyn Iterator<Item = (&'static str, u64)>| counters.map(|(_, count)| count).sum::<u64>();
     let drops = u64::from(matches!(decision.verdict, Verdict::Drop(_)));
@@ -103,10 +148,10 @@ enum Expected {
 
 impl Expected {
     fn allows(&self, actual: &Expected) -> bool {
-        use DropReason::{Extensions, Fragment, IcmpRate, NoSocket, StrayRst};
+        use DropReason::{Denied, Extensions, Fragment, IcmpRate, NoSocket, SourceRate, StrayRst};
         match (self, actual) {
             (Expected::DropMalformed, Expected::Drop(reason)) => {
-                ![Fragment, Extensions, StrayRst, IcmpRate, NoSocket].contains(reason)
+                ![Fragment, Extensions, StrayRst, IcmpRate, NoSocket, Denied, SourceRate].contains(reason)
             }
             _ => self == actual,
         }
@@ -138,8 +183,41 @@ fn expect(world: &World, found: &Found) -> Expected {
         What::Fragment => Expected::Drop(DropReason::Fragment),
         _ if connected => Expected::Steer(Steer::Connection { queue: world.queue }),
         What::Malformed => Expected::DropMalformed,
-        What::Segment { flags, .. } => of_stranger(flags, listens),
+        What::Segment { flags, .. } => match of_stranger(flags, listens) {
+            Expected::Steer(steer) => of_source(world, key.remote().ip(), flags, Expected::Steer(steer)),
+            dropped => dropped,
+        },
     }
+}
+
+/// What becomes of a stranger's segment that could be `taken`.
+fn of_source(world: &World, source: IpAddr, flags: u8, taken: Expected) -> Expected {
+    let is_syn = bit(flags, 1) && !bit(flags, 4);
+    let network = match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    };
+    match rule(world, source) {
+        Some(Rule::Deny) => Expected::Drop(DropReason::Denied),
+        None if is_syn && world.exhausted_sources.contains(&network) => Expected::Drop(DropReason::SourceRate),
+        Some(Rule::Allow) | None => taken,
+    }
+}
+
+/// The rule of the longest prefix of an address, by how prefixes are written.
+fn rule(world: &World, source: IpAddr) -> Option<Rule> {
+    let covering = world.prefixes.iter().filter_map(|(prefix, rule)| {
+        let text = prefix.to_string();
+        let (address, length) = text.split_once('/')?;
+        let length: u32 = length.parse().ok()?;
+        let differ = match (address.parse().ok()?, source) {
+            (IpAddr::V4(address), IpAddr::V4(source)) => (address.to_bits() ^ source.to_bits()).leading_zeros(),
+            (IpAddr::V6(address), IpAddr::V6(source)) => (address.to_bits() ^ source.to_bits()).leading_zeros(),
+            _ => return None,
+        };
+        (differ >= length).then_some((length, *rule))
+    });
+    covering.max_by_key(|(length, _)| *length).map(|(_, rule)| rule)
 }
 
 fn of_stranger(flags: u8, listens: bool) -> Expected {

@@ -30,7 +30,7 @@ pub trait AnswerMaps: Maps {
     fn cookie_keys(&self) -> Option<&CookieKeys>;
     /// The SYNs of the listener with this index.
     fn gauge(&self, index: u32) -> Option<Gauge>;
-    /// Writes it back.
+    /// Writes it back, but never an earlier end of cookies than is there.
     fn set_gauge(&self, index: u32, gauge: &Gauge);
     /// Until when the daemon wants cookies for the listener with this index, because its SYN queue was full; ns.
     fn cookie_demand_ns(&self, index: u32) -> u64;

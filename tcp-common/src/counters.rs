@@ -173,6 +173,10 @@ counters! {
         NoRoom, "no_room", drop_no_room;
         /// A connection in TIME_WAIT has nothing to say to it, or not so often.
         TimeWait, "time_wait", drop_time_wait;
+        /// Without a connection, from a denied prefix.
+        Denied, "denied", drop_denied;
+        /// A SYN of a source that sends more of them than it may.
+        SourceRate, "source_rate", drop_source_rate;
     }
 }
 

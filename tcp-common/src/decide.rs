@@ -8,6 +8,7 @@
 use crate::counters::{Class, DropReason, Outcome};
 use crate::layout::{Config, ConnectionKey, ListenerKey, ListenerValue};
 use crate::packet::{self, Frame, Packet, Place, Segment};
+use crate::source::{self, Sources};
 
 /// What becomes of a frame, and how it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ pub struct Connection {
 
 /// The maps that the decision reads. Each method is one lookup; the program asks the kernel, tests and the
 /// simulator ask memory.
-pub trait Maps {
+pub trait Maps: Sources {
     /// The entry of CONFIG; `None`: there is none yet.
     fn config(&self) -> Option<&Config>;
     /// Whether frames of this VLAN (VID 1 to 4094) are taken.
@@ -235,7 +236,7 @@ fn of_segment<'m, M: Maps>(
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
-        Sockets::Here => of_owned(&owner, shape),
+        Sockets::Here => of_owned(&owner, shape, key, config, maps),
     };
     let time_wait = match owner.connection {
         Some(connection) => connection.time_wait,
@@ -276,15 +277,32 @@ fn owner<'m, M: Maps>(key: &ConnectionKey, config: &Config, maps: &'m M) -> Opti
 
 /// What becomes of a segment that is ours while the daemon listens on its queue.
 #[inline(always)]
-fn of_owned(owner: &Owner<'_>, shape: Result<Class, DropReason>) -> Verdict {
+fn of_owned<M: Maps>(
+    owner: &Owner<'_>,
+    shape: Result<Class, DropReason>,
+    key: &ConnectionKey,
+    config: &Config,
+    maps: &M,
+) -> Verdict {
     match (owner.connection, shape) {
         (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
         (Some(Connection { queue, .. }), _) => Verdict::Steer(Steer::Connection { queue }),
         (_, Err(reason)) => Verdict::Drop(reason),
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
-        (_, Ok(Class::Syn)) if owner.listener.is_some() => Verdict::Steer(Steer::Syn),
-        (_, Ok(_)) => Verdict::Steer(Steer::NoConnection),
+        (_, Ok(class)) => match source::refusal(class, key, config, maps) {
+            Some(reason) => Verdict::Drop(reason),
+            None => welcome(owner, class),
+        },
     }
+}
+
+/// What becomes of a segment that belongs to no connection, and whose source is not refused.
+#[inline(always)]
+const fn welcome(owner: &Owner<'_>, class: Class) -> Verdict {
+    Verdict::Steer(match class {
+        Class::Syn if owner.listener.is_some() => Steer::Syn,
+        _ => Steer::NoConnection,
+    })
 }
 
 #[inline(always)]

@@ -16,11 +16,11 @@ pub const HOLD_NS: u64 = 5_000_000_000;
 #[repr(C)]
 pub struct Gauge {
     /// When the window began, CLOCK_MONOTONIC in ns.
-    window_ns: u64,
+    pub window_ns: u64,
     /// SYNs in it.
-    syns: u64,
+    pub syns: u64,
     /// Until when SYNs are answered with cookies, CLOCK_MONOTONIC in ns.
-    until_ns: u64,
+    pub until_ns: u64,
 }
 
 /// What a SYN did.

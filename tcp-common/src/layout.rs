@@ -6,6 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::State;
+use crate::source::SourceLimit;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
 pub const LAYOUT_VERSION: u32 = 4;
@@ -58,7 +59,7 @@ impl ConnectionKey {
     /// Whether the connection runs over IPv4.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
-        self.local_addr[..12] == V4_PREFIX
+        is_mapped(&self.local_addr)
     }
 
     /// As input of a hash: five words.
@@ -89,6 +90,15 @@ fn halves(bytes: [u8; 16]) -> [u64; 2] {
 }
 
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// Bits before the IPv4 address in a mapped one.
+pub const V4_PREFIX_LENGTH: u32 = 96;
+
+/// Whether an address, as maps hold it, is of IPv4.
+#[must_use]
+#[inline(always)]
+pub fn is_mapped(address: &[u8; 16]) -> bool {
+    address[..12] == V4_PREFIX
+}
 
 /// An address as maps hold it: 16 bytes, IPv4 mapped.
 #[must_use]
@@ -103,7 +113,7 @@ pub fn to_bytes(address: IpAddr) -> [u8; 16] {
 #[must_use]
 pub fn from_bytes(bytes: [u8; 16]) -> IpAddr {
     let [.., a, b, c, d] = bytes;
-    if bytes[..12] == V4_PREFIX { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
+    if is_mapped(&bytes) { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(bytes)) }
 }
 
 /// Value of CONNECTIONS: what the program needs to decide, and what `bpftool` shows.
@@ -323,9 +333,27 @@ pub struct Config {
     pub pad: u32,
     /// Time in which a CPU earns one more reset, ns: a second over `rst_rate`; 0: none is sent.
     pub reset_interval_ns: u64,
+    /// How many SYNs a source may send.
+    pub source: SourceLimit,
+    /// Entries of PREFIXES; 0: the program does not look there.
+    pub prefixes: u32,
+    /// Always zero.
+    pub pad2: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 40);
+const _: () = assert!(size_of::<Config>() == 64);
+
+/// Value of PREFIXES, which has a key for each prefix that is allowed or denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PrefixValue {
+    /// 1: allowed, 2: denied; see [`Rule`](crate::prefix::Rule).
+    pub rule: u32,
+    /// Length of the prefix, bits of a mapped address.
+    pub length: u32,
+}
+
+const _: () = assert!(size_of::<PrefixValue>() == 8);
 
 /// Most connections that CONNECTIONS can be made for.
 pub const MAX_CONNECTIONS: u32 = 1 << 24;
@@ -335,6 +363,10 @@ pub const MAX_QUEUES: u32 = 256;
 pub const MAX_LISTENERS: u32 = 1024;
 /// Most unicast addresses of an interface.
 pub const MAX_ADDRESSES: u32 = 1024;
+/// Most prefixes that are allowed or denied, together.
+pub const MAX_PREFIXES: u32 = 65_536;
+/// Most sources whose SYNs are counted; another one takes the place of one that has sent none for long.
+pub const MAX_SOURCES: u32 = 65_536;
 /// 64-bit words of the map of owned ports: one bit per port.
 pub const PORT_WORDS: u32 = 65536 / 64;
 /// 64-bit words of the map of accepted VLANs: one bit per VID.

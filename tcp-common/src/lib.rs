@@ -18,9 +18,11 @@ pub mod gauge;
 pub mod headers;
 pub mod layout;
 pub mod packet;
+pub mod prefix;
 pub mod rate;
 pub mod reply;
 pub mod siphash;
+pub mod source;
 pub mod state;
 
 pub use counters::Counters;

@@ -6,6 +6,7 @@
 
 mod log;
 mod maps;
+mod sources;
 
 use core::hint::black_box;
 

@@ -168,7 +168,14 @@ impl AnswerMaps for KernelMaps {
     fn set_gauge(&self, index: u32, gauge: &Gauge) {
         if let Some(entry) = GAUGES.get_ptr_mut(index) {
             // SAFETY: as in `gauge`.
-            unsafe { entry.write_volatile(*gauge) };
+            unsafe {
+                (&raw mut (*entry).window_ns).write_volatile(gauge.window_ns);
+                (&raw mut (*entry).syns).write_volatile(gauge.syns);
+                // Another CPU may have turned cookies on since this one looked.
+                if gauge.until_ns > (&raw const (*entry).until_ns).read_volatile() {
+                    (&raw mut (*entry).until_ns).write_volatile(gauge.until_ns);
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtcp::config::ConfigError;
+use xtcp::config::{BadPrefix, ConfigError};
 
 fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()) {
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             let line = error.to_string().replace('\n', " ");
             // Without standard error there is still the exit code.
             let _ = writeln!(std::io::stderr(), "xtcp: {line}");
-            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<ConfigError>() || error.is::<BadPrefix>() { 2 } else { 1 })
         }
     }
 }

@@ -129,6 +129,11 @@ impl Stats {
         self.listeners.iter().map(|listener| (listener.address, listener.map_figures()))
     }
 
+    /// Cookies that came back so far, whether the program or a worker saw them: it moves with each.
+    pub(crate) fn cookies_returned(&self) -> u64 {
+        self.cookies.ok + self.verdicts.get("steer_cookie").copied().unwrap_or_default()
+    }
+
     fn add(&mut self, worker: &Report) {
         for &(reason, count) in &worker.drops {
             *self.drops.entry(reason).or_default() += count;

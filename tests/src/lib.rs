@@ -20,12 +20,13 @@ pub mod wait;
 
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::sync::MutexGuard;
+use std::path::PathBuf;
+use std::sync::{MutexGuard, OnceLock};
 
 use capture::Capture;
 use checker::Checker;
 use daemon::DaemonBuilder;
-use net::{Wire, WireOptions};
+use net::{Namespace, Wire, WireOptions};
 use segment::Segment;
 
 /// Segments that a lab for load keeps, at least.
@@ -38,7 +39,31 @@ const KEPT_UNDER_LOAD: usize = 10_000;
 #[derive(Debug)]
 pub struct Lab {
     capture: Capture,
+    /// What makes answers of the server's program arrive.
+    peer_program: OnceLock<PeerProgram>,
     wire: Wire,
+}
+
+/// An XDP program on the client's end.
+#[derive(Debug)]
+struct PeerProgram {
+    pins: PathBuf,
+}
+
+impl PeerProgram {
+    fn load(client: &Namespace) -> PeerProgram {
+        let interface = client.interface();
+        let loaded = PeerProgram { pins: daemon::pin_path(interface) };
+        let load = daemon::output(client.command(daemon::xtcp_binary()).args(["load", "--interface", interface]));
+        assert!(load.status.success(), "xtcp load: {}", String::from_utf8_lossy(&load.stderr));
+        loaded
+    }
+}
+
+impl Drop for PeerProgram {
+    fn drop(&mut self) {
+        daemon::remove_pins(&self.pins);
+    }
 }
 
 impl Default for Lab {
@@ -66,7 +91,7 @@ impl Lab {
         let make = || {
             let wire = Wire::new(options)?;
             let capture = Capture::start(&wire.client, Checker::new(wire.server.mac()?))?;
-            Ok::<_, anyhow::Error>(Lab { capture, wire })
+            Ok::<_, anyhow::Error>(Lab { capture, peer_program: OnceLock::new(), wire })
         };
         make().unwrap_or_else(|error| panic!("can't make a lab: {error:#}"))
     }
@@ -88,24 +113,14 @@ impl Lab {
         DaemonBuilder::new(self)
     }
 
-    /// Lets the program at the server's end answer by itself (`xdp_tx = "on"`): a veth pair loses what XDP_TX sends unless
-    /// the other end has an XDP program, too. The client's gets xtcp's own, which without a daemon passes everything. It
-    /// stays until what is returned is dropped.
+    /// A daemon whose program answers by itself (`xdp_tx = "on"`): a veth pair loses what XDP_TX sends unless the other
+    /// end has an XDP program, too. The client's gets xtcp's own, which without a daemon passes everything.
     ///
     /// # Panics
     /// When it can't be loaded.
-    pub fn answers_by_program(&self) -> impl Drop + use<> {
-        struct Loaded(std::path::PathBuf);
-        impl Drop for Loaded {
-            fn drop(&mut self) {
-                daemon::remove_pins(&self.0);
-            }
-        }
-        let interface = self.client.interface();
-        let pins = Loaded(daemon::pin_path(interface));
-        let load = daemon::output(self.client.command(daemon::xtcp_binary()).args(["load", "--interface", interface]));
-        assert!(load.status.success(), "xtcp load: {}", String::from_utf8_lossy(&load.stderr));
-        pins
+    pub fn daemon_with_answers(&self) -> DaemonBuilder<'_> {
+        self.peer_program.get_or_init(|| PeerProgram::load(&self.client));
+        self.daemon().line("xdp_tx = \"on\"")
     }
 
     /// Opens a connection from the client's namespace by the kernel's TCP.

@@ -225,6 +225,7 @@ impl Steered {
             pin_path: default_pin_path(&options.interface),
             mode,
             max_connections: 1024,
+            limits_sources: false,
             mac,
             queues: 1,
             vlans: Vec::new(),

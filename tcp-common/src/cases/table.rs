@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 
 use super::Case;
 use super::frames::{SegmentFrame, arp, icmp_about, icmp_error, udp};
-use super::world::{LOCAL_V6, OTHER_V4, ROUTED_V4, connection_v4, connection_v6};
+use super::world::{LOCAL_V4, LOCAL_V6, OTHER_V4, PEER_V4, ROUTED_V4, World, connection_v4, connection_v6};
 use crate::counters::{Class, DropReason};
 use crate::decide::{Sockets, Steer, Verdict};
+use crate::prefix::Rule;
+use crate::source::SourceLimit;
 
 /// Every case.
 #[must_use]
@@ -22,6 +24,8 @@ pub fn cases() -> Vec<Case> {
         ipv6_headers(),
         icmp(),
         liveness(),
+        prefixes(),
+        source_rate(),
     ]
     .concat()
 }
@@ -394,6 +398,110 @@ fn liveness() -> Vec<Case> {
         nowhere("a malformed segment passes when no daemon lives", SegmentFrame::v4(7, "").stray().build()),
         nowhere("a fragment passes when no daemon lives", syn.fragment(0, true).build()),
         nowhere("an ICMP error passes when no daemon lives", icmp_error(&connection_v4(), 3)),
+    ]
+    .into()
+}
+
+/// Makes a prefix of a world allowed or denied.
+fn rule(prefix: &'static str, rule: Rule) -> impl FnOnce(&mut World) {
+    move |world| world.prefixes.push((prefix.parse().expect("a prefix"), rule))
+}
+
+fn prefixes() -> Vec<Case> {
+    let (allow, deny) = (|prefix| rule(prefix, Rule::Allow), |prefix| rule(prefix, Rule::Deny));
+    let stray = |letters| SegmentFrame::v4(7, letters).stray();
+    let stray_v6 = SegmentFrame::v6(7, "S").stray();
+    let denied = |name, frame, class| Case::dropped(name, frame, Some(class), DropReason::Denied);
+    let taken = |name, frame| Case::steered(name, frame, Class::Syn, Steer::Syn);
+    let own = |name, frame| Case::steered(name, frame, Class::Ack, Steer::Connection { queue: 0 });
+    [
+        denied("a SYN from a denied prefix is dropped", stray("S").build(), Class::Syn).when(deny("10.77.0.0/24")),
+        denied("an ACK from a denied prefix is dropped", stray("A").build(), Class::Ack).when(deny("10.77.0.1/32")),
+        denied("a SYN-ACK from a denied prefix is dropped", stray("SA").build(), Class::SynAck)
+            .when(deny("10.0.0.0/8")),
+        denied("a FIN from a denied prefix is dropped", stray("FA").build(), Class::Fin).when(deny("0.0.0.0/0")),
+        denied("a SYN from a denied IPv6 prefix is dropped", stray_v6.build(), Class::Syn).when(deny("fd00::/16")),
+        denied(
+            "a SYN from a denied prefix to an ephemeral port is dropped",
+            SegmentFrame::v4(40_000, "S").build(),
+            Class::Syn,
+        )
+        .when(deny("10.77.0.0/24")),
+        own("a connection lives on when its peer is denied", SegmentFrame::v4(7, "A").build()).when(deny("10.0.0.0/8")),
+        own("an IPv6 connection lives on when its peer is denied", SegmentFrame::v6(7, "A").build()).when(deny("::/0")),
+        taken("a SYN from beside a denied prefix is steered", stray("S").build()).when(deny("10.77.0.2/31")),
+        taken("an allowed prefix in a denied one is taken", stray("S").build())
+            .when(deny("10.0.0.0/8"))
+            .when(allow("10.77.0.0/16")),
+        denied("a denied prefix in an allowed one is dropped", stray("S").build(), Class::Syn)
+            .when(deny("10.77.0.1/32"))
+            .when(allow("10.77.0.0/16")),
+        taken("an allowed IPv6 prefix in a denied one is taken", stray_v6.build())
+            .when(deny("::/0"))
+            .when(allow("fd00::/64")),
+        taken("to allow a prefix denies no other", stray("S").build()).when(allow("192.0.2.0/24")),
+        taken("every IPv6 address denied is no IPv4 address", stray("S").build()).when(deny("::/0")),
+        taken("every IPv4 address denied is no IPv6 address", stray_v6.build()).when(deny("0.0.0.0/0")),
+        Case::dropped(
+            "a malformed segment is that also from a denied prefix",
+            stray("SF").build(),
+            None,
+            DropReason::SynFin,
+        )
+        .when(deny("10.0.0.0/8")),
+        Case::passes("what is not owned passes from a denied prefix, too", SegmentFrame::v4(22, "S").build())
+            .when(deny("10.0.0.0/8")),
+        Case::passes("a SYN from a denied prefix passes when no daemon lives", stray("S").build())
+            .when(deny("10.0.0.0/8"))
+            .when(|world| world.sockets = Sockets::Nowhere),
+    ]
+    .into()
+}
+
+/// Limits each source, and has one use up what it may send.
+fn exhausted(source: &'static str) -> impl FnOnce(&mut World) {
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    move |world| {
+        world.source_limit = SourceLimit { interval_ns: HOUR_NS, burst: 2, pad: 0 };
+        world.exhausted_sources.push(source.parse().expect("an address"));
+    }
+}
+
+fn source_rate() -> Vec<Case> {
+    let dropped = |name, frame| Case::dropped(name, frame, Some(Class::Syn), DropReason::SourceRate);
+    let taken = |name, frame| Case::steered(name, frame, Class::Syn, Steer::Syn);
+    let syn = SegmentFrame::v4(7, "S").stray().build();
+    let syn_v6 = SegmentFrame::v6(7, "S").stray().build();
+    [
+        dropped("a SYN of a source that sent too many is dropped", syn.clone()).when(exhausted("10.77.0.1")),
+        dropped("a SYN of an IPv6 network that sent too many is dropped", syn_v6.clone()).when(exhausted("fd00::")),
+        dropped("a SYN of such a source to an ephemeral port is dropped", SegmentFrame::v4(40_000, "S").build())
+            .when(exhausted("10.77.0.1")),
+        dropped("every IPv6 address allowed is no IPv4 source without a limit", syn.clone())
+            .when(exhausted("10.77.0.1"))
+            .when(rule("::/0", Rule::Allow)),
+        taken("a SYN of another source is steered", syn.clone()).when(exhausted("10.77.0.9")),
+        taken("a SYN of another IPv6 network is steered", syn_v6).when(exhausted("fd00:0:0:1::")),
+        taken("a SYN of an allowed source has no limit", syn.clone())
+            .when(exhausted("10.77.0.1"))
+            .when(rule("10.77.0.0/24", Rule::Allow)),
+        Case::dropped("a denied source is that whatever it sent", syn, Some(Class::Syn), DropReason::Denied)
+            .when(exhausted("10.77.0.1"))
+            .when(rule("10.77.0.0/24", Rule::Deny)),
+        Case::steered(
+            "an ACK of a source that sent too many SYNs is steered",
+            SegmentFrame::between((PEER_V4, 50_999).into(), (LOCAL_V4, 7).into(), "A").build(),
+            Class::Ack,
+            Steer::NoConnection,
+        )
+        .when(exhausted("10.77.0.1")),
+        Case::steered(
+            "a connection's SYN is not counted",
+            SegmentFrame::v4(7, "S").build(),
+            Class::Syn,
+            Steer::Connection { queue: 0 },
+        )
+        .when(exhausted("10.77.0.1")),
     ]
     .into()
 }

@@ -13,10 +13,12 @@ use crate::gauge::Gauge;
 use crate::headers::Step;
 use crate::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey,
-    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, RESET_BURST, TIME_WAIT_ACK_BURST,
-    TIME_WAIT_ACK_INTERVAL_NS, from_bytes,
+    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, RESET_BURST,
+    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
 };
+use crate::prefix::{Prefix, Rule};
 use crate::rate::RateLimit;
+use crate::source::{SourceLimit, Sources};
 use crate::state::State;
 
 /// MAC address of the interface.
@@ -64,6 +66,12 @@ pub struct World {
     pub answers: bool,
     /// CLOCK_MONOTONIC, ns.
     pub now_ns: u64,
+    /// Allowed and denied prefixes.
+    pub prefixes: Vec<(Prefix, Rule)>,
+    /// How many SYNs a source may send.
+    pub source_limit: SourceLimit,
+    /// Sources that have sent as many as they may: IPv4 addresses, IPv6 networks.
+    pub exhausted_sources: Vec<IpAddr>,
 }
 
 /// What SYN-ACKs offer in the ordinary world, and how answers look there.
@@ -114,6 +122,9 @@ impl Default for World {
             entry: ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() },
             answers: false,
             now_ns: 1_000 << 36,
+            prefixes: Vec::new(),
+            source_limit: SourceLimit::default(),
+            exhausted_sources: Vec::new(),
         }
     }
 }
@@ -166,6 +177,8 @@ impl<'a> MemoryMaps<'a> {
             heartbeat_ns: world.now_ns,
             time_wait_ms: 60_000,
             reset_interval_ns: 1_000_000,
+            source: world.source_limit,
+            prefixes: world.prefixes.len() as u32,
             ..Config::default()
         };
         MemoryMaps {
@@ -288,5 +301,16 @@ impl AnswerMaps for MemoryMaps<'_> {
 
     fn repeat<S: Step>(&self, times: u32, work: &mut S) {
         let _ = (0..times).any(|_| work.step());
+    }
+}
+
+impl Sources for MemoryMaps<'_> {
+    fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue> {
+        let covering = self.world.prefixes.iter().filter(|(prefix, _)| prefix.is_prefix_of(address));
+        covering.max_by_key(|(prefix, _)| prefix.length()).map(|(prefix, rule)| prefix.value(*rule))
+    }
+
+    fn admit_syn(&self, source: &[u8; 16], _: &SourceLimit) -> bool {
+        !self.world.exhausted_sources.iter().any(|exhausted| to_bytes(*exhausted) == *source)
     }
 }

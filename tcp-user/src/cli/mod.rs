@@ -1,5 +1,6 @@
 //! The command line: arguments, and one function a command.
 
+mod prefixes;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -13,9 +14,12 @@ use clap::{Args, Parser, Subcommand};
 use tcp_common::State;
 use tracing_subscriber::EnvFilter;
 use xtcp::config::{Config, DEFAULT_CONTROL_SOCKET, Overrides};
+use xtcp::control::RuleName;
 use xtcp::control::client::Client;
 use xtcp::daemon;
 use xtcp::xdp::Attached;
+
+use prefixes::PrefixArguments;
 
 /// How often `conns --watch` looks again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,6 +59,10 @@ enum Command {
         #[command(flatten)]
         client: ClientArguments,
     },
+    /// Change or show the prefixes that are taken within denied ones and whose SYNs have no limit.
+    Allow(PrefixArguments),
+    /// Change or show the prefixes from which nobody may connect; connections that there are live on.
+    Deny(PrefixArguments),
     /// Load and pin the program, its link and its maps without a daemon.
     Load(LoadArguments),
     /// Remove what `load` or a daemon that died left behind.
@@ -90,7 +98,7 @@ struct LoadArguments {
 #[derive(Debug, Args)]
 struct ClientArguments {
     /// Control socket of the daemon.
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONTROL_SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_CONTROL_SOCKET)]
     control_socket: PathBuf,
 }
 
@@ -117,6 +125,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Conns(conns) => block_on(show_connections(conns)),
         Command::Stats { json, client } => block_on(show_stats(json, client)),
         Command::Connect { remote, client } => block_on(connect(remote, client)),
+        Command::Allow(allow) => block_on(prefixes::run(RuleName::Allow, allow)),
+        Command::Deny(deny) => block_on(prefixes::run(RuleName::Deny, deny)),
         Command::Load(load) => block_on(load_program(load)),
         Command::Unload(unload) => unload_program(unload),
     }

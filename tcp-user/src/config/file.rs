@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::service::Service;
-use super::values::{Bounded, ByteSize, Interval, PortRange};
+use super::values::{Bounded, ByteSize, Cidr, Interval, PortRange};
 
 /// 30 days in milliseconds: the longest duration any key takes.
 const LONGEST_MS: u64 = 30 * 86_400_000;
@@ -53,6 +53,21 @@ pub struct File {
     /// Resets per second and CPU, that is for each worker, for segments without a connection, 0 to 1,000,000. Default
     /// 1000.
     pub rst_rate: Option<Bounded<0, 1_000_000>>,
+    /// Prefixes whose segments are taken also where `deny` has a shorter one around them, and whose SYNs
+    /// `source_syn_rate` does not limit: `"10.0.0.0/8"`, `"2001:db8::/32"`, or an address alone. Default none. With
+    /// `deny` at most 65,536. `xtcp allow` changes them at run time.
+    pub allow: Option<Vec<Cidr>>,
+    /// Prefixes from which nobody may connect: the XDP program drops their segments unless they belong to a
+    /// connection. The longest prefix of `allow` and `deny` decides; what none covers is taken. Default none. `xtcp
+    /// deny` changes them at run time.
+    pub deny: Option<Vec<Cidr>>,
+    /// SYNs per second that a source may send, 0 to 1,000,000; 0: without limit. Default 0. A source is an IPv4
+    /// address or an IPv6 network of 64 bits; SYNs of connections do not count. The XDP program drops the others.
+    pub source_syn_rate: Option<Bounded<0, 1_000_000>>,
+    /// SYNs that a source may send at once, 1 to 1,000,000, after a pause. Default: those of a second,
+    /// `source_syn_rate`. The program's clock moves up to every 10 ms, so a hundredth of the rate is the least that
+    /// allows it.
+    pub source_syn_burst: Option<Bounded<1, 1_000_000>>,
     /// How long SIGTERM waits for connections to end before they are reset, 0 to 24 h. Default 30 s.
     pub drain_timeout: Option<Interval<0, { 24 * HOUR_MS }>>,
     /// Defaults of every listener and active open.

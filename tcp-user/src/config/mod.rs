@@ -8,16 +8,22 @@ mod file;
 pub mod service;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tcp_common::layout::MAX_PREFIXES;
+use tcp_common::prefix::{Prefix, Rule};
+use tcp_common::source::SourceLimit;
 use tcp_proto::TcpConfig;
 
 pub use file::{RxChecksum, XdpMode, XdpTx};
 pub use service::{Backend, Proxy, Service};
+pub use values::BadPrefix;
 
 use file::{Congestion, File, ListenTable, NoConnection, RttEstimator, SynCookies, TcpTable};
 
@@ -31,6 +37,8 @@ pub const MAX_LISTENERS: usize = 1024;
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Longest name of an interface, bytes (IFNAMSIZ without its NUL).
 const MAX_INTERFACE_NAME: usize = 15;
+/// A second in ns.
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// What a daemon is asked to do; checked.
 #[derive(Clone, Debug)]
@@ -61,6 +69,10 @@ pub struct Config {
     pub max_buffer_memory: usize,
     /// Resets per second and CPU for segments without a connection.
     pub rst_rate: u32,
+    /// Prefixes that are allowed or denied, at most [`MAX_PREFIXES`].
+    pub prefixes: BTreeMap<Prefix, Rule>,
+    /// How many SYNs a source may send.
+    pub source_limit: SourceLimit,
     /// How long a drain waits for connections to end.
     pub drain_timeout: Duration,
     /// Parameters of active opens.
@@ -142,6 +154,12 @@ pub enum ConfigError {
         /// Which keys, with their values.
         problem: String,
     },
+    /// A prefix is in `allow` and in `deny`.
+    #[error("{0} is in `allow` and in `deny`: remove it from one")]
+    AllowedAndDenied(Prefix),
+    /// Too many prefixes.
+    #[error("{0} prefixes in `allow` and `deny` are more than {MAX_PREFIXES}")]
+    TooManyPrefixes(usize),
     /// Too many listeners.
     #[error("{0} listeners are more than {MAX_LISTENERS}")]
     TooManyListeners(usize),
@@ -181,6 +199,7 @@ fn parse(name: &str, text: &str) -> Result<File, ConfigError> {
 
 fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
     let mut warnings = global_warnings(&file);
+    let (prefixes, source_limit) = (prefixes(&file)?, source_limit(&file));
     let interface = overrides.interface.or(file.interface).ok_or(ConfigError::NoInterface)?;
     check_interface_name(&interface)?;
     let default_tcp = file.tcp.unwrap_or_default();
@@ -210,6 +229,8 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
         max_orphans: file.max_orphans.map_or(16_384, values::Bounded::to),
         max_buffer_memory: file.max_buffer_memory.map_or(1 << 30, values::ByteSize::to),
         rst_rate: file.rst_rate.map_or(1000, values::Bounded::to),
+        prefixes,
+        source_limit,
         drain_timeout: file.drain_timeout.map_or(Duration::from_secs(30), values::Interval::get),
         tcp,
         listeners,
@@ -224,6 +245,30 @@ fn check_interface_name(name: &str) -> Result<(), ConfigError> {
         || name == ".."
         || name.contains(|c: char| c == '/' || c.is_whitespace());
     if bad { Err(ConfigError::InterfaceName(name.to_owned())) } else { Ok(()) }
+}
+
+fn prefixes(file: &File) -> Result<BTreeMap<Prefix, Rule>, ConfigError> {
+    let mut prefixes = BTreeMap::new();
+    for (list, rule) in [(&file.allow, Rule::Allow), (&file.deny, Rule::Deny)] {
+        for prefix in list.iter().flatten().map(|cidr| cidr.get()) {
+            if prefixes.insert(prefix, rule).is_some_and(|before| before != rule) {
+                return Err(ConfigError::AllowedAndDenied(prefix));
+            }
+        }
+    }
+    if prefixes.len() > MAX_PREFIXES as usize {
+        return Err(ConfigError::TooManyPrefixes(prefixes.len()));
+    }
+    Ok(prefixes)
+}
+
+fn source_limit(file: &File) -> SourceLimit {
+    let rate: u32 = file.source_syn_rate.map_or(0, values::Bounded::to);
+    let burst = file.source_syn_burst.map_or(rate, values::Bounded::to);
+    match NonZero::new(u64::from(rate)) {
+        Some(rate) => SourceLimit { interval_ns: SECOND_NS / rate, burst, pad: 0 },
+        None => SourceLimit::default(),
+    }
 }
 
 fn listener(table: ListenTable, default: &Arc<TcpConfig>, warnings: &mut Vec<String>) -> Result<Listener, ConfigError> {
@@ -348,6 +393,9 @@ fn global_warnings(file: &File) -> Vec<String> {
     let mut warnings = Vec::new();
     if file.metrics.is_some() {
         warnings.push("`metrics` has no effect yet: there is no metrics endpoint".to_owned());
+    }
+    if file.source_syn_burst.is_some() && source_limit(file) == SourceLimit::default() {
+        warnings.push("`source_syn_burst` has no effect without `source_syn_rate`".to_owned());
     }
     warnings
 }

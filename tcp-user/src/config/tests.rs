@@ -68,6 +68,7 @@ fn an_empty_file_gives_the_defaults_of_the_contract() {
     assert_eq!(config.max_connections, 65_536);
     assert_eq!((config.max_orphans, config.max_buffer_memory), (16_384, 1 << 30));
     assert_eq!(config.rst_rate, 1000);
+    assert!(config.prefixes.is_empty() && config.source_limit == SourceLimit::default());
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(*config.tcp, TcpConfig::default());
     assert!(config.listeners.is_empty() && config.warnings.is_empty());
@@ -171,6 +172,48 @@ fn every_tcp_key_reaches_the_stack() {
         rtt_estimator: tcp_proto::RttEstimator::Rfc793,
     };
     assert_eq!(*config.tcp, expected);
+}
+
+#[test]
+fn prefixes_and_the_limit_of_a_source_reach_the_program() {
+    let limits = "allow = [\"10.1.0.0/16\", \"fd00::1\"]\ndeny = [\"10.0.0.0/8\"]\nsource_syn_rate = 100\n";
+    let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+    let known = config(limits).unwrap();
+    let expected = [("10.0.0.0/8", Rule::Deny), ("10.1.0.0/16", Rule::Allow), ("fd00::1/128", Rule::Allow)];
+    assert_eq!(known.prefixes, expected.map(|(text, rule)| (prefix(text), rule)).into());
+    assert_eq!(known.source_limit, SourceLimit { interval_ns: 10_000_000, burst: 100, pad: 0 });
+    let burst = config(&format!("{limits}source_syn_burst = 5\n")).unwrap().source_limit.burst;
+    assert_eq!(burst, 5);
+    let useless = config("source_syn_burst = 5\n").unwrap();
+    assert_eq!(useless.source_limit, SourceLimit::default());
+    assert_eq!(useless.warnings, ["`source_syn_burst` has no effect without `source_syn_rate`"]);
+}
+
+#[test]
+fn what_is_no_prefix_is_refused_with_its_place_and_what_may_be_meant() {
+    assert_eq!(
+        refusal("allow = []\ndeny = [\"10.0.0.0/8\",\n  \"10.1.2.3/16\"]\n"),
+        "xtcp.toml:2:8: `deny`: \"10.1.2.3/16\": bits behind the length are set; is 10.1.0.0/16 meant?"
+    );
+    let error = refusal("deny = [\"localhost\"]\n");
+    assert!(
+        error.contains("xtcp.toml:1:") && error.contains("\"localhost\": is no prefix such as 10.0.0.0/8"),
+        "{error}"
+    );
+    let both = "allow = [\"10.0.0.1\"]\ndeny = [\"10.0.0.1/32\"]\n";
+    assert_eq!(refusal(both), "10.0.0.1/32 is in `allow` and in `deny`: remove it from one");
+    let error = refusal("source_syn_rate = 1000001\n");
+    assert_eq!(error, "xtcp.toml:1:19: `source_syn_rate`: must be 0 to 1000000, is 1000001");
+}
+
+#[test]
+fn more_prefixes_than_the_program_has_room_for_are_refused() {
+    let many = |count: u32| {
+        let prefixes: Vec<String> = (0..count).map(|n| format!("\"{}\"", std::net::Ipv4Addr::from_bits(n))).collect();
+        format!("deny = [{}]\n", prefixes.join(","))
+    };
+    assert_eq!(config(&many(MAX_PREFIXES)).unwrap().prefixes.len(), 65_536);
+    assert_eq!(refusal(&many(MAX_PREFIXES + 1)), "65537 prefixes in `allow` and `deny` are more than 65536");
 }
 
 #[test]

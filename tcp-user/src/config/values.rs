@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use tcp_common::prefix::{Prefix, PrefixError};
 
 /// An integer from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,35 @@ impl<'de> Deserialize<'de> for PortRange {
             ))
         })
     }
+}
+
+/// A prefix of addresses, spelled `"10.0.0.0/8"` or `"2001:db8::/32"`, or an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr(Prefix);
+
+impl Cidr {
+    /// The value.
+    #[must_use]
+    pub fn get(self) -> Prefix {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Cidr).map_err(|problem| de::Error::custom(BadPrefix { text, problem }))
+    }
+}
+
+/// A text is no prefix; which, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\": {problem}")]
+pub struct BadPrefix {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: PrefixError,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use super::frame::{self, Frame, MAX_FRAME};
 use super::protocol::MAX_ANSWER;
-use super::{Answer, LineReader, Request, Row, read_line, write_line};
+use super::{Answer, Change, LineReader, Outcome, Request, Row, RuleName, read_line, write_line};
 
 /// Why a client command failed; its text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,36 @@ impl Client {
         self.ask(&Request::Stats).await?;
         match self.answer().await? {
             Answer::Stats(stats) => Ok(stats),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Changes the prefixes that are allowed or denied, at most [`MAX_PREFIXES_OF_REQUEST`] at a time; gives what became
+    /// of each to `sink`, up to the first that fails.
+    ///
+    /// [`MAX_PREFIXES_OF_REQUEST`]: super::protocol::MAX_PREFIXES_OF_REQUEST
+    pub async fn change(
+        mut self,
+        rule: RuleName,
+        change: Change,
+        prefixes: Vec<String>,
+        mut sink: impl FnMut(String, Outcome),
+    ) -> Result<(), ClientError> {
+        self.ask(&Request::Change { rule, change, prefixes }).await?;
+        loop {
+            match self.answer().await? {
+                Answer::Changed(changes) => changes.into_iter().for_each(|(prefix, outcome)| sink(prefix, outcome)),
+                Answer::Done => return Ok(()),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Asks for the prefixes that are allowed, or for those that are denied.
+    pub async fn prefixes(mut self, rule: RuleName) -> Result<Vec<String>, ClientError> {
+        self.ask(&Request::Prefixes { rule }).await?;
+        match self.answer().await? {
+            Answer::Prefixes(prefixes) => Ok(prefixes),
             other => Err(unexpected(&other)),
         }
     }

@@ -1,4 +1,4 @@
-//! The control socket: how `xtcp conns`, `stats` and `connect` talk to the daemon.
+//! The control socket: how `xtcp conns`, `stats`, `connect`, `allow` and `deny` talk to the daemon.
 
 pub mod client;
 pub mod frame;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-pub use protocol::{Answer, Request, Row};
+pub use protocol::{Answer, Change, Outcome, Request, Row, RuleName};
 pub use socket::{ControlSocket, SocketError};
 
 /// Writes one line of JSON.

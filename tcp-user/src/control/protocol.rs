@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tcp_common::State;
+use tcp_common::prefix::Rule;
 use tcp_proto::ConnectionInfo;
 
 use crate::worker::ListenerReport;
@@ -14,6 +15,9 @@ use crate::worker::ListenerReport;
 pub const MAX_REQUEST: usize = 4096;
 /// Longest line of an answer, bytes: a slice of the connection table, or the figures of many listeners.
 pub const MAX_ANSWER: usize = 16 << 20;
+
+/// Most prefixes in a request: the longest ones fit its line.
+pub const MAX_PREFIXES_OF_REQUEST: usize = 64;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,63 @@ pub enum Request {
         /// The peer.
         remote: SocketAddr,
     },
+    /// Allows or denies prefixes, or ends that, one after the other up to the first that fails.
+    Change {
+        /// Which list is changed.
+        rule: RuleName,
+        /// What is done to it.
+        change: Change,
+        /// The prefixes.
+        prefixes: Vec<String>,
+    },
+    /// The prefixes that are allowed, or those that are denied.
+    Prefixes {
+        /// Which.
+        rule: RuleName,
+    },
+}
+
+/// A [`Rule`] in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleName {
+    /// [`Rule::Allow`]
+    Allow,
+    /// [`Rule::Deny`]
+    Deny,
+}
+
+impl From<RuleName> for Rule {
+    fn from(name: RuleName) -> Rule {
+        match name {
+            RuleName::Allow => Rule::Allow,
+            RuleName::Deny => Rule::Deny,
+        }
+    }
+}
+
+/// What can be done to the prefixes that are allowed or denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// They become so.
+    Add,
+    /// They are so no longer.
+    Del,
+}
+
+/// What was done to one prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is in the list now.
+    Added,
+    /// It is in this list now, and no longer in the other one.
+    Replaced,
+    /// It was in the list already.
+    Unchanged,
+    /// It is in the list no longer.
+    Removed,
 }
 
 /// What the daemon answers.
@@ -51,6 +112,10 @@ pub enum Answer {
         /// The peer's.
         remote: SocketAddr,
     },
+    /// What became of each prefix of a change that did not fail.
+    Changed(Vec<(String, Outcome)>),
+    /// Prefixes, by address.
+    Prefixes(Vec<String>),
     /// It failed; why, in one line.
     Error(String),
 }
@@ -174,8 +239,17 @@ mod tests {
     use std::time::Duration;
 
     use tcp_common::ConnectionKey;
+    use tcp_common::prefix::Prefix;
 
     use super::*;
+
+    #[test]
+    fn as_many_of_the_longest_prefixes_as_a_request_may_have_fit_its_line() {
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888/128".parse::<Prefix>().unwrap().to_string();
+        let prefixes = vec![longest; MAX_PREFIXES_OF_REQUEST];
+        let request = Request::Change { rule: RuleName::Allow, change: Change::Add, prefixes };
+        assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST);
+    }
 
     fn info(local: &str, remote: &str) -> ConnectionInfo {
         ConnectionInfo {

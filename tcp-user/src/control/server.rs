@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tcp_common::State;
+use tcp_common::prefix::{Prefix, Rule};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use super::protocol::MAX_REQUEST;
-use super::{Answer, ControlSocket, LineReader, Request, Row, read_line, write_answer};
+use super::{Answer, Change, ControlSocket, LineReader, Outcome, Request, Row, read_line, write_answer};
+use crate::config::BadPrefix;
 
 /// Most clients at a time; more wait in the socket's backlog.
 pub const MAX_CLIENTS: usize = 64;
@@ -25,6 +27,10 @@ pub trait Daemon {
     fn connections(&self, cursor: &mut Cursor) -> impl Future<Output = Result<Option<Vec<Row>>, String>>;
     /// Figures.
     fn stats(&self) -> impl Future<Output = Result<serde_json::Value, String>>;
+    /// Allows or denies a prefix, or ends that.
+    fn change(&self, rule: Rule, change: Change, prefix: Prefix) -> Result<Outcome, String>;
+    /// The prefixes that are allowed or denied, by address.
+    fn prefixes(&self, rule: Rule) -> Vec<Prefix>;
     /// Hands the client over to an active open, which answers it.
     fn connect(
         &self,
@@ -90,6 +96,13 @@ async fn serve_client(mut client: UnixStream, daemon: Rc<impl Daemon>) {
         Request::Conns { state } => send_rows(&mut client, &*daemon, state.as_deref()).await,
         Request::Stats => send_stats(&mut client, &*daemon).await,
         Request::Connect { remote } => connect(client, &*daemon, remote).await,
+        Request::Change { rule, change, prefixes } => {
+            change_prefixes(&mut client, &*daemon, (rule.into(), change), prefixes).await
+        }
+        Request::Prefixes { rule } => {
+            let prefixes = daemon.prefixes(rule.into()).iter().map(Prefix::to_string).collect();
+            write_answer(&mut client, &Answer::Prefixes(prefixes)).await
+        }
     };
 }
 
@@ -127,6 +140,32 @@ async fn send_rows(client: &mut UnixStream, daemon: &impl Daemon, state: Option<
 async fn send_stats(client: &mut UnixStream, daemon: &impl Daemon) -> io::Result<()> {
     let answer = daemon.stats().await.map_or_else(Answer::Error, Answer::Stats);
     write_answer(client, &answer).await
+}
+
+async fn change_prefixes(
+    client: &mut UnixStream,
+    daemon: &impl Daemon,
+    (rule, change): (Rule, Change),
+    prefixes: Vec<String>,
+) -> io::Result<()> {
+    let mut changes = Vec::new();
+    let mut last = Answer::Done;
+    for text in prefixes {
+        match change_prefix(daemon, rule, change, &text) {
+            Ok(outcome) => changes.push((text, outcome)),
+            Err(why) => {
+                last = Answer::Error(why);
+                break;
+            }
+        }
+    }
+    write_answer(client, &Answer::Changed(changes)).await?;
+    write_answer(client, &last).await
+}
+
+fn change_prefix(daemon: &impl Daemon, rule: Rule, change: Change, text: &str) -> Result<Outcome, String> {
+    let prefix = text.parse().map_err(|problem| BadPrefix { text: text.to_owned(), problem }.to_string())?;
+    daemon.change(rule, change, prefix)
 }
 
 async fn connect(client: UnixStream, daemon: &impl Daemon, remote: std::net::SocketAddr) -> io::Result<()> {

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
 
+use tcp_common::prefix::{Prefix, Rule};
+
 use super::client::{Client, ClientError};
 use super::server::{self, Cursor, Daemon, Refused};
 use super::*;
@@ -61,6 +63,18 @@ impl Daemon for InMemory {
         Err("the program's counters can't be read".to_owned())
     }
 
+    fn change(&self, _: Rule, change: Change, prefix: Prefix) -> Result<Outcome, String> {
+        match (change, prefix.length()) {
+            (Change::Add, _) => Ok(Outcome::Added),
+            (Change::Del, 128) => Ok(Outcome::Removed),
+            (Change::Del, _) => Err(format!("{prefix} is not there")),
+        }
+    }
+
+    fn prefixes(&self, rule: Rule) -> Vec<Prefix> {
+        ["10.0.0.0/8", "fd00::/64"].iter().filter(|_| rule == Rule::Deny).map(|text| text.parse().unwrap()).collect()
+    }
+
     async fn connect(&self, remote: SocketAddr, client: StdUnixStream) -> Result<(), Refused> {
         Err(Refused { why: format!("no route to {}", remote.ip()), client: Some(client) })
     }
@@ -105,6 +119,31 @@ fn a_state_filters_rows_and_an_unknown_one_is_refused() {
         assert_eq!(rows_in("SYN_RCVD").await.unwrap().len(), 0);
         let error = rows_in("SLEEPING").await.unwrap_err().to_string();
         assert!(error.starts_with("no state is called SLEEPING: CLOSED, LISTEN,"), "{error}");
+    });
+}
+
+#[test]
+fn prefixes_are_changed_in_order_up_to_the_first_that_fails() {
+    with_server("prefixes", async |path| {
+        let prefixes = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let change = async |change, texts: &[&str]| {
+            let mut done = Vec::new();
+            let client = Client::open(&path).await.unwrap();
+            let sink = |prefix, outcome| done.push((prefix, outcome));
+            let ended = client.change(RuleName::Deny, change, prefixes(texts), sink).await;
+            (done, ended.map_err(|error| error.to_string()))
+        };
+        let (done, ended) = change(Change::Add, &["10.0.0.0/8", "fd00::/64"]).await;
+        assert_eq!(ended, Ok(()));
+        assert_eq!(done, [("10.0.0.0/8".to_owned(), Outcome::Added), ("fd00::/64".to_owned(), Outcome::Added)]);
+        let (done, ended) = change(Change::Del, &["10.0.0.1/32", "10.0.0.0/8", "10.0.0.2/32"]).await;
+        assert_eq!(done, [("10.0.0.1/32".to_owned(), Outcome::Removed)]);
+        assert_eq!(ended, Err("10.0.0.0/8 is not there".to_owned()));
+        let (done, ended) = change(Change::Add, &["10.0.0.1/8"]).await;
+        assert_eq!((done, ended.unwrap_err().split(':').next()), (vec![], Some("\"10.0.0.1/8\"")));
+        let list = async |rule| Client::open(&path).await.unwrap().prefixes(rule).await.unwrap();
+        assert_eq!(list(RuleName::Deny).await, prefixes(&["10.0.0.0/8", "fd00::/64"]));
+        assert_eq!(list(RuleName::Allow).await, prefixes(&[]));
     });
 }
 

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tcp_common::prefix::{Prefix, Rule};
 use tcp_proto::{ConnectOptions, TcpConfig};
 
 use super::DaemonError;
-use crate::control::Row;
 use crate::control::server::{Cursor, Daemon, Refused};
+use crate::control::{Change, Outcome, Row};
 use crate::net::{Interface, Network};
-use crate::stats::Stats;
-use crate::worker::{ActiveOpen, Command, WorkerHandle};
+use crate::stats::{CookieMode, Stats};
+use crate::worker::{self, ActiveOpen, Command, WorkerHandle};
 use crate::xdp::Program;
 
 /// What the control socket is answered from.
@@ -35,9 +36,17 @@ impl Context {
     /// The figures of the program and of all workers.
     pub(super) async fn gather(&self) -> Result<Stats, DaemonError> {
         let reports = try_join_all(self.workers.iter().map(|worker| worker.ask(Command::Report))).await?;
-        let counters = self.program.borrow().counters()?;
+        let program = self.program.borrow();
         let clients_waited = self.clients_waited.get();
-        Ok(Stats { clients_waited, ..Stats::gather(&self.interface.name, &counters, &reports) })
+        let gathered = Stats::gather(&self.interface.name, &program.counters()?, &reports);
+        let mut stats = Stats { clients_waited, ..gathered };
+        let now = worker::now().as_nanos();
+        for (index, listener) in (0..).zip(&mut stats.listeners) {
+            if program.sends_cookies(index, now)? {
+                listener.cookie_mode = CookieMode::On;
+            }
+        }
+        Ok(stats)
     }
 
     /// All workers; each time another one comes first.
@@ -80,6 +89,27 @@ impl Daemon for Context {
     async fn stats(&self) -> Result<serde_json::Value, String> {
         let stats = self.gather().await.map_err(|error| error.to_string())?;
         serde_json::to_value(stats).map_err(|error| error.to_string())
+    }
+
+    fn change(&self, rule: Rule, change: Change, prefix: Prefix) -> Result<Outcome, String> {
+        let mut program = self.program.borrow_mut();
+        let before = program.prefixes().get(&prefix).copied();
+        let (written, outcome) = match (change, before) {
+            (Change::Add, Some(same)) if same == rule => return Ok(Outcome::Unchanged),
+            (Change::Add, Some(_)) => (program.set_prefix(prefix, rule), Outcome::Replaced),
+            (Change::Add, None) => (program.set_prefix(prefix, rule), Outcome::Added),
+            (Change::Del, Some(same)) if same == rule => (program.remove_prefix(&prefix), Outcome::Removed),
+            (Change::Del, Some(other)) => {
+                return Err(format!("{prefix} is not in {}, but in {}", rule.name(), other.name()));
+            }
+            (Change::Del, None) => return Err(format!("{prefix} is not in {}", rule.name())),
+        };
+        written.map(|()| outcome).map_err(|error| format!("{prefix}: {error}"))
+    }
+
+    fn prefixes(&self, rule: Rule) -> Vec<Prefix> {
+        let program = self.program.borrow();
+        program.prefixes().iter().filter(|(_, is)| **is == rule).map(|(prefix, _)| *prefix).collect()
     }
 
     async fn connect(&self, remote: SocketAddr, client: UnixStream) -> Result<(), Refused> {

@@ -89,7 +89,7 @@ pub(super) struct Sweep {
 impl Sweep {
     /// Once a second: sweeps, if that is due.
     pub(super) async fn tick(&mut self, context: &Context, stats: &Stats) -> Result<(), DaemonError> {
-        if self.is_due(Instant::now(), stats.cookies.ok) { sweep(context).await } else { Ok(()) }
+        if self.is_due(Instant::now(), stats.cookies_returned()) { sweep(context).await } else { Ok(()) }
     }
 
     /// Whether to sweep now, at most every [`SWEEP_INTERVAL`]: `returned` cookies came back so far.

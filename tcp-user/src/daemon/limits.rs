@@ -179,7 +179,7 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/limits.md");
 
     /// Where the table's tests are.
-    const TESTS: [(&str, &str); 12] = [
+    const TESTS: [(&str, &str); 13] = [
         ("cookies", include_str!("../../../tcp-proto/tests/cookies.rs")),
         ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
         ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
@@ -187,6 +187,7 @@ mod tests {
         ("window", include_str!("../../../tcp-proto/tests/window.rs")),
         ("sack", include_str!("../../../tcp-proto/tests/sack.rs")),
         ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
+        ("e2e::sources", include_str!("../../../tests/tests/e2e/sources.rs")),
         ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),
         ("afxdp::handover", include_str!("../afxdp/handover.rs")),
         ("control", include_str!("../control/tests.rs")),

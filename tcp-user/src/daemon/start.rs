@@ -91,6 +91,7 @@ fn load_options(config: &Config, interface: &Interface) -> LoadOptions {
         pin_path: config.pin_path.clone(),
         mode: config.xdp_mode,
         max_connections: config.max_connections,
+        limits_sources: config.source_limit.interval_ns != 0,
         mac: interface.mac,
         queues: interface.receive_queues,
         vlans: config.vlans.clone(),
@@ -106,6 +107,10 @@ pub(super) fn open_program(
     let listeners: Vec<_> =
         config.listeners.iter().map(|listener| (listener.address, settings(listener, interface.mtu))).collect();
     program.set_answers(&answers(config, interface))?;
+    for (prefix, rule) in &config.prefixes {
+        program.set_prefix(*prefix, *rule)?;
+    }
+    program.set_source_limit(config.source_limit)?;
     program.set_addresses(addresses)?;
     program.set_listeners(&listeners)?;
     program.set_ephemeral_ports(config.ephemeral_ports.clone())?;

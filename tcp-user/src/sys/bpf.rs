@@ -10,7 +10,9 @@ use std::path::Path;
 
 use tcp_common::Counters;
 use tcp_common::cookie::CookieKeys;
-use tcp_common::layout::{Config, ListenerKey, ListenerValue};
+use tcp_common::gauge::Gauge;
+use tcp_common::layout::{Config, ListenerKey, ListenerValue, PrefixValue};
+use tcp_common::rate::RateLimit;
 use tcp_common::{ConnectionKey, ConnectionValue};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -43,6 +45,12 @@ unsafe impl aya::Pod for Plain<ListenerValue> {}
 unsafe impl aya::Pod for Plain<ConnectionKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<CookieKeys> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Gauge> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<PrefixValue> {}
+// SAFETY: as above; it is one integer.
+unsafe impl aya::Pod for Plain<RateLimit> {}
 
 /// Key and value types of a map that has batch operations. Values are only ever written: what lies in the map
 /// may have been put there by anybody, and need not be valid.

@@ -3,7 +3,7 @@
 //! Each setter takes the whole of what should be and writes only what changed. An order of writes is chosen so
 //! that the program never sees a port as owned before it can tell whose it is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
@@ -11,13 +11,18 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
+use tcp_common::gauge::Gauge;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
-    PORT_WORDS, to_bytes,
+    MAX_PREFIXES, PORT_WORDS, PrefixValue, to_bytes,
 };
+use tcp_common::prefix::{Prefix, Rule};
+use tcp_common::rate::RateLimit;
+use tcp_common::source::SourceLimit;
 
 use super::demand::CookieDemands;
 use super::pins::MapShape;
@@ -49,6 +54,9 @@ pub(super) struct ProgramMaps {
     addresses: HashMap<MapData, [u8; 16], u32>,
     cookie_keys: Array<MapData, Plain<CookieKeys>>,
     cookie_demand: MapData,
+    gauges: Array<MapData, Plain<Gauge>>,
+    prefixes: LpmTrie<MapData, [u8; 16], Plain<PrefixValue>>,
+    sources: HashMap<MapData, [u8; 16], Plain<RateLimit>>,
     written: Written,
 }
 
@@ -65,6 +73,7 @@ struct Written {
     /// Each with the value that it has there.
     listeners: std::collections::HashMap<Plain<ListenerKey>, ListenerValue>,
     addresses: HashSet<[u8; 16]>,
+    prefixes: BTreeMap<Prefix, Rule>,
     ports: Vec<u64>,
 }
 
@@ -75,6 +84,7 @@ impl ProgramMaps {
             config: Config::default(),
             listeners: std::collections::HashMap::new(),
             addresses: HashSet::new(),
+            prefixes: BTreeMap::new(),
             ports: vec![0; PORT_WORDS as usize],
         };
         let connections = match ebpf.take_map("CONNECTIONS") {
@@ -96,6 +106,9 @@ impl ProgramMaps {
             addresses: map(ebpf, "ADDRESSES")?,
             cookie_keys: map(ebpf, "COOKIE_KEYS")?,
             cookie_demand,
+            gauges: map(ebpf, "GAUGES")?,
+            prefixes: map(ebpf, "PREFIXES")?,
+            sources: map(ebpf, "SOURCES")?,
             written,
         })
     }
@@ -182,6 +195,40 @@ impl ProgramMaps {
         Ok(())
     }
 
+    pub(super) fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<(), XdpError> {
+        if !self.written.prefixes.contains_key(&prefix) {
+            limit("prefixes", self.written.prefixes.len() + 1, MAX_PREFIXES)?;
+        }
+        let inserted = self.prefixes.insert(&trie_key(&prefix), Plain(prefix.value(rule)), 0);
+        inserted.map_err(XdpError::map("PREFIXES"))?;
+        self.written.prefixes.insert(prefix, rule);
+        self.count_prefixes()
+    }
+
+    pub(super) fn remove_prefix(&mut self, prefix: &Prefix) -> Result<(), XdpError> {
+        tolerate_missing(self.prefixes.remove(&trie_key(prefix))).map_err(XdpError::map("PREFIXES"))?;
+        self.written.prefixes.remove(prefix);
+        self.count_prefixes()
+    }
+
+    pub(super) fn prefixes(&self) -> &BTreeMap<Prefix, Rule> {
+        &self.written.prefixes
+    }
+
+    fn count_prefixes(&mut self) -> Result<(), XdpError> {
+        let count = self.written.prefixes.len() as u32;
+        self.write_config(|config| config.prefixes = count)
+    }
+
+    /// Limits the SYNs of each source, and forgets those that were counted.
+    pub(super) fn set_source_limit(&mut self, limit: SourceLimit) -> Result<(), XdpError> {
+        let counted: Result<Vec<_>, _> = self.sources.keys().collect();
+        for source in counted.map_err(XdpError::map("SOURCES"))? {
+            tolerate_missing(self.sources.remove(&source)).map_err(XdpError::map("SOURCES"))?;
+        }
+        self.write_config(|config| config.source = limit)
+    }
+
     pub(super) fn set_ephemeral_ports(&mut self, ports: RangeInclusive<u16>) -> Result<(), XdpError> {
         self.write_config(|config| {
             (config.ephemeral_first, config.ephemeral_last) = (*ports.start(), *ports.end());
@@ -200,6 +247,12 @@ impl ProgramMaps {
 
     pub(super) fn set_cookie_keys(&mut self, keys: &CookieKeys) -> Result<(), XdpError> {
         self.cookie_keys.set(0, Plain(*keys), 0).map_err(XdpError::map("COOKIE_KEYS"))
+    }
+
+    /// Whether the program answers SYNs to the listener with this index with cookies because there are many.
+    pub(super) fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
+        let Plain(gauge) = self.gauges.get(&index, 0).map_err(XdpError::map("GAUGES"))?;
+        Ok(gauge.is_on(now_ns))
     }
 
     pub(super) fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
@@ -259,6 +312,10 @@ where
     T: TryFrom<Map, Error = MapError>,
 {
     ebpf.take_map(name).ok_or(XdpError::Missing { name })?.try_into().map_err(XdpError::map(name))
+}
+
+fn trie_key(prefix: &Prefix) -> Key<[u8; 16]> {
+    Key::new(prefix.length().into(), prefix.address())
 }
 
 fn difference<T: Copy + Eq + Hash>(minuend: &HashSet<T>, subtrahend: &HashSet<T>) -> Vec<T> {

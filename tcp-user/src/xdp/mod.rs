@@ -13,6 +13,7 @@ mod log;
 mod maps;
 mod pins;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
@@ -22,7 +23,9 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
-use tcp_common::layout::{ListenerValue, MAX_CONNECTIONS, MAX_QUEUES};
+use tcp_common::layout::{ListenerValue, MAX_CONNECTIONS, MAX_QUEUES, MAX_SOURCES};
+use tcp_common::prefix::{Prefix, Rule};
+use tcp_common::source::SourceLimit;
 
 pub use crate::config::XdpMode;
 pub use attach::Attached;
@@ -54,6 +57,8 @@ pub struct LoadOptions {
     pub mode: XdpMode,
     /// Capacity of CONNECTIONS, preallocated: 1 to [`MAX_CONNECTIONS`], 169 bytes of kernel memory each.
     pub max_connections: u32,
+    /// Whether [`Program::set_source_limit`] will be asked for a limit: makes room for [`MAX_SOURCES`] sources, 6 MB.
+    pub limits_sources: bool,
     /// MAC address of the interface; frames to any other are left to the kernel.
     pub mac: [u8; 6],
     /// RX queues of the interface: 1 to [`MAX_QUEUES`].
@@ -133,6 +138,7 @@ impl Program {
         for shape in maps::shapes(options) {
             loader.map_pin_path(shape.name, pins.path(shape.name)).map_max_entries(shape.name, shape.max_entries);
         }
+        loader.map_max_entries("SOURCES", if options.limits_sources { MAX_SOURCES } else { 1 });
         let mut ebpf = loader.load(OBJECT).map_err(|source| load_error(options, source))?;
         program(&mut ebpf)?.load().map_err(XdpError::verifier)?;
         let mut maps = ProgramMaps::take(&mut ebpf)?;
@@ -183,6 +189,12 @@ impl Program {
         self.maps.set_cookie_keys(keys)
     }
 
+    /// Whether the program answers SYNs to the listener at position `index` with cookies because there are many; `now_ns`
+    /// is CLOCK_MONOTONIC.
+    pub fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
+        self.maps.sends_cookies(index, now_ns)
+    }
+
     /// A handle for a worker thread by which it tells the program of listeners that send cookies; `listeners` as given to
     /// [`Program::set_listeners`], in the same order.
     pub fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
@@ -197,6 +209,35 @@ impl Program {
     /// Sets the local ports of active opens, owned on every address of [`Program::set_addresses`].
     pub fn set_ephemeral_ports(&mut self, ports: RangeInclusive<u16>) -> Result<(), XdpError> {
         self.maps.set_ephemeral_ports(ports)
+    }
+
+    /// Allows or denies segments without a connection by their source; the longest prefix decides, and what none
+    /// covers is allowed. A prefix is one or the other.
+    ///
+    /// # Errors
+    /// There are [`MAX_PREFIXES`](tcp_common::layout::MAX_PREFIXES) others, or the map can't be written.
+    pub fn set_prefix(&mut self, prefix: Prefix, rule: Rule) -> Result<(), XdpError> {
+        self.maps.set_prefix(prefix, rule)
+    }
+
+    /// Neither allows nor denies a prefix any more.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn remove_prefix(&mut self, prefix: &Prefix) -> Result<(), XdpError> {
+        self.maps.remove_prefix(prefix)
+    }
+
+    /// The prefixes that are allowed or denied, by address.
+    #[must_use]
+    pub fn prefixes(&self) -> &BTreeMap<Prefix, Rule> {
+        self.maps.prefixes()
+    }
+
+    /// Limits the SYNs without a connection that each source may send, and counts all sources anew. With
+    /// [`LoadOptions::limits_sources`] unset there is room for one source, the others are not limited.
+    pub fn set_source_limit(&mut self, limit: SourceLimit) -> Result<(), XdpError> {
+        self.maps.set_source_limit(limit)
     }
 
     /// Tells the program that the daemon lives; `now_ns` is CLOCK_MONOTONIC. Call it once a second.

@@ -277,7 +277,7 @@ impl Nic {
         counts.count(decision.verdict.outcome().name());
         let steer = match decision.verdict {
             Verdict::Steer(steer) => steer,
-            Verdict::Pass => {
+            Verdict::Pass | Verdict::Answer(_) => {
                 trace::note(now, Fate::Refused("pass"), &flying);
                 return None;
             }

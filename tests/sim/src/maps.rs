@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use tcp_common::State;
 use tcp_common::decide::{Connection, Sockets};
-use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, to_bytes};
+use tcp_common::layout::{Config, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, to_bytes};
+use tcp_common::source::{SourceLimit, Sources};
 use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 /// A write that the program has not seen.
@@ -23,7 +25,7 @@ enum Write {
 pub struct Maps {
     config: Config,
     address: [u8; 16],
-    listeners: Vec<ListenerKey>,
+    listeners: Vec<(ListenerKey, ListenerValue)>,
     /// Ports that listeners have or had: a mark stays, so that what is left of their connections is still ours.
     ports: Vec<u16>,
     connections: HashMap<ConnectionKey, ConnectionValue>,
@@ -58,13 +60,13 @@ impl Maps {
 
     /// A listener begins.
     pub fn listen(&mut self, local: SocketAddr) {
-        self.listeners.push(ListenerKey::new(local));
+        self.listeners.push((ListenerKey::new(local), ListenerValue::default()));
         self.ports.push(local.port());
     }
 
     /// A listener ends.
     pub fn unlisten(&mut self, local: SocketAddr) {
-        self.listeners.retain(|listener| *listener != ListenerKey::new(local));
+        self.listeners.retain(|(listener, _)| *listener != ListenerKey::new(local));
     }
 
     /// Inserts an entry at `at`, over one with the same key and queue if there is one.
@@ -159,15 +161,21 @@ impl tcp_common::decide::Maps for Maps {
     }
 
     fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
-        self.connections.get(key).map(|value| Connection { queue: value.queue })
+        self.connections
+            .get(key)
+            .map(|value| Connection { queue: value.queue, time_wait: value.state == State::TIME_WAIT })
     }
 
-    fn has_listener(&self, key: &ListenerKey) -> bool {
-        self.listeners.contains(key)
+    fn listener(&self, key: &ListenerKey) -> Option<&ListenerValue> {
+        self.listeners.iter().find(|(listener, _)| listener == key).map(|(_, value)| value)
     }
 
     fn has_address(&self, address: &[u8; 16]) -> bool {
         *address == self.address
+    }
+
+    fn queue(&self) -> u16 {
+        0
     }
 
     fn sockets(&self) -> Sockets {
@@ -175,6 +183,16 @@ impl tcp_common::decide::Maps for Maps {
     }
 
     fn admit_icmp_error(&self) -> bool {
+        true
+    }
+}
+
+impl Sources for Maps {
+    fn prefix(&self, _address: &[u8; 16]) -> Option<PrefixValue> {
+        None
+    }
+
+    fn admit_syn(&self, _source: &[u8; 16], _limit: &SourceLimit) -> bool {
         true
     }
 }

@@ -18,6 +18,7 @@ mod queues;
 mod refusal;
 mod sequences;
 mod services;
+mod sources;
 mod timers;
 mod transfer;
 

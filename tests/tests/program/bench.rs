@@ -7,7 +7,8 @@ use std::process::Command;
 use aya::programs::ProgramError;
 use aya::{TestRun, TestRunOptions};
 use tcp_common::ConnectionValue;
-use tcp_common::cases::world::{OUR_MAC, World};
+use tcp_common::cases::frames::SegmentFrame;
+use tcp_common::cases::world::{LOCAL_V4, LOCAL_V6, OUR_MAC, World};
 use tests::net::{Wire, WireOptions};
 use xtcp::afxdp::{XskOptions, XskSocket};
 use xtcp::xdp::{Answers, LoadOptions, Program, XdpMode, default_pin_path};
@@ -29,6 +30,7 @@ pub fn options(wire: &Wire) -> LoadOptions {
         pin_path: default_pin_path(interface),
         mode: XdpMode::Auto,
         max_connections: MAX_CONNECTIONS,
+        limits_sources: true,
         mac: OUR_MAC,
         queues: 2,
         vlans: World::default().vlans,
@@ -83,11 +85,36 @@ impl Bench {
         let answers = Answers { enabled: world.answers, accept_partial: false, rst_rate: 1000, time_wait_ms: 60_000 };
         self.program.set_answers(&answers).unwrap();
         self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
+        self.enter_prefixes(world);
         let mut table = self.program.connections().unwrap();
         table.clear().unwrap();
         let value = ConnectionValue { queue: world.queue, ..world.entry };
         let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
         table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
+        self.exhaust_sources(world);
+    }
+
+    fn enter_prefixes(&mut self, world: &World) {
+        let stale: Vec<_> = self.program.prefixes().keys().copied().collect();
+        stale.iter().for_each(|prefix| self.program.remove_prefix(prefix).unwrap());
+        for (prefix, rule) in &world.prefixes {
+            self.program.set_prefix(*prefix, *rule).unwrap();
+        }
+    }
+
+    /// Has each exhausted source send what it may, before anybody is denied or allowed.
+    fn exhaust_sources(&mut self, world: &World) {
+        self.program.set_source_limit(world.source_limit).unwrap();
+        if world.exhausted_sources.is_empty() {
+            return;
+        }
+        self.enter_prefixes(&World::default());
+        for source in &world.exhausted_sources {
+            let local = if source.is_ipv4() { LOCAL_V4 } else { LOCAL_V6 };
+            let syn = SegmentFrame::between((*source, 9).into(), (local, 7).into(), "S").build();
+            self.run(&syn, world.source_limit.burst);
+        }
+        self.enter_prefixes(world);
     }
 
     /// What the program returns for the frame, and how long it takes on average, ns.

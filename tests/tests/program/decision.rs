@@ -1,13 +1,20 @@
 //! tcp-common's table of cases by BPF_PROG_TEST_RUN, on the maps that the loader made. The program is attached
 //! nowhere. Leaves out what only an attached program shows: see the end-to-end tests.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use tcp_common::cases::frames::SegmentFrame;
-use tcp_common::cases::world::{World, connection_v4};
+use tcp_common::cases::world::{LOCAL_V4, World, connection_v4};
 use tcp_common::cases::{Case, cases};
 use tcp_common::counters::{Counters, DropReason, Outcome};
 use tcp_common::decide::{Sockets, Verdict};
-use tcp_common::layout::ICMP_ERROR_BURST;
+use tcp_common::layout::{ICMP_ERROR_BURST, MAX_PREFIXES, MAX_SOURCES};
+use tcp_common::prefix::{Prefix, Rule};
+use tcp_common::source::SourceLimit;
 use tcp_common::{ConnectionKey, ConnectionValue};
+
+use tests::wait::until;
+use xtcp::xdp::XdpError;
 
 use crate::bench::{Bench, bpftool};
 
@@ -58,6 +65,61 @@ fn the_loaded_program_limits_icmp_errors_and_counts_the_rest() {
     let (steered, dropped) = (after.steer_icmp - before.steer_icmp, after.drop_icmp_rate - before.drop_icmp_rate);
     assert_eq!(steered + dropped, 10_000);
     assert!(steered >= ICMP_ERROR_BURST && dropped > 0, "{steered} steered, {dropped} dropped");
+}
+
+/// A SYN to a listener from the address of a number.
+fn syn_of(source: u32) -> Vec<u8> {
+    let source = IpAddr::V4(Ipv4Addr::from_bits(0xac10_0000 + source));
+    SegmentFrame::between((source, 9).into(), (LOCAL_V4, 7).into(), "S").build()
+}
+
+/// A program whose sources may send `burst` SYNs at once and one in each `interval_ns`.
+fn limited(interval_ns: u64, burst: u32) -> Bench {
+    let mut bench = Bench::new();
+    bench.register(0);
+    bench.enter(&World { source_limit: SourceLimit { interval_ns, burst, pad: 0 }, ..World::default() });
+    bench
+}
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+#[test]
+fn a_source_earns_syns_by_the_clock_and_others_do_not_notice() {
+    let mut bench = limited(HOUR_NS, 10);
+    bench.run(&syn_of(1), 1000);
+    let counters = bench.program.counters().unwrap();
+    assert_eq!((counters.steer_syn, counters.drop_source_rate), (10, 990));
+    assert_eq!(bench.run(&syn_of(2), 1).0, XDP_REDIRECT);
+    let mut bench = limited(10_000_000, 1);
+    bench.run(&syn_of(1), 1000);
+    assert!(bench.program.counters().unwrap().drop_source_rate > 0);
+    until("one more SYN to be earned", || (bench.run(&syn_of(1), 1).0 == XDP_REDIRECT).then_some(()));
+}
+
+#[test]
+fn more_sources_than_are_counted_are_taken_and_those_forgotten_that_sent_one_syn_long_ago() {
+    let mut bench = limited(HOUR_NS, 1);
+    for source in 0..=2 * MAX_SOURCES {
+        assert_eq!(bench.run(&syn_of(source), 1).0, XDP_REDIRECT, "source {source}");
+    }
+    assert_eq!(bench.run(&syn_of(0), 1).0, XDP_REDIRECT, "it is still known");
+    assert_eq!(bench.run(&syn_of(0), 1).0, XDP_DROP, "it is counted anew");
+}
+
+#[test]
+fn a_prefix_too_many_is_refused_and_the_others_stay() {
+    let mut bench = Bench::new();
+    let prefix = |number: u32| Prefix::new(Ipv4Addr::from_bits(number << 8).into(), 24).unwrap();
+    for number in 0..MAX_PREFIXES {
+        bench.program.set_prefix(prefix(number), Rule::Deny).unwrap();
+    }
+    let error = bench.program.set_prefix(prefix(MAX_PREFIXES), Rule::Deny).unwrap_err();
+    assert!(matches!(error, XdpError::TooMany { limit: 65_536, .. }), "{error}");
+    assert_eq!(error.to_string(), "65537 prefixes are too many: at most 65536");
+    bench.program.set_prefix(prefix(1), Rule::Allow).unwrap();
+    assert_eq!(bench.program.prefixes().len(), MAX_PREFIXES as usize);
+    bench.program.remove_prefix(&prefix(1)).unwrap();
+    bench.program.set_prefix(prefix(MAX_PREFIXES), Rule::Deny).unwrap();
 }
 
 #[test]
@@ -112,11 +174,30 @@ fn the_size_of_the_program_and_its_speed_are_printed() {
         ("dropped, malformed", SegmentFrame::v4(7, "").stray().build(), XDP_DROP),
     ];
     for (name, frame, expected) in cases {
-        let runs: Vec<_> = (0..ROUNDS).map(|_| bench.run(&frame, REPEATS)).collect();
-        let (action, nanoseconds) = runs.into_iter().min_by_key(|(_, nanoseconds)| *nanoseconds).unwrap();
-        println!("{name}: {nanoseconds} ns");
-        assert_eq!(action, expected, "{name}");
+        print_speed(&mut bench, name, &frame, expected);
     }
+    let counted = World {
+        source_limit: SourceLimit { interval_ns: 1, burst: 1_000_000, pad: 0 },
+        prefixes: vec![("10.77.0.0/30".parse().unwrap(), Rule::Deny), ("10.0.0.0/8".parse().unwrap(), Rule::Allow)],
+        ..World::default()
+    };
+    bench.enter(&counted);
+    print_speed(&mut bench, "dropped, from a denied prefix", &SegmentFrame::v4(7, "S").stray().build(), XDP_DROP);
+    print_speed(&mut bench, "steered, SYN of a counted source", &syn_of(1), XDP_REDIRECT);
+    print_speed(
+        &mut bench,
+        "steered, of a connection with a denied peer",
+        &SegmentFrame::v4(7, "A").build(),
+        XDP_REDIRECT,
+    );
+}
+
+/// The best average of several rounds.
+fn print_speed(bench: &mut Bench, name: &str, frame: &[u8], expected: u32) {
+    let runs: Vec<_> = (0..ROUNDS).map(|_| bench.run(frame, REPEATS)).collect();
+    let (action, nanoseconds) = runs.into_iter().min_by_key(|(_, nanoseconds)| *nanoseconds).unwrap();
+    println!("{name}: {nanoseconds} ns");
+    assert_eq!(action, expected, "{name}");
 }
 
 fn check(bench: &mut Bench, case: &Case) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use etherparse::TcpHeader;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tcp_common::cases::frames::icmp_error;
-use tcp_common::layout::{Handover, ListenerValue};
+use tcp_common::layout::{Config, Handover, ListenerValue};
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tests::net::{CLIENT_V4, SERVER_V4, Wire, WireOptions};
 use tests::raw::{send_packet, send_segment};
@@ -231,7 +231,7 @@ fn loaded_pins_of_another_layout_are_replaced() {
     let options = own_options(&wire);
     wire.server.enter(|| load(&options)).unwrap();
     let config = options.pin_path.join("CONFIG");
-    let other_version = format!("0xff {}", "0x00 ".repeat(31));
+    let other_version = format!("0xff {}", "0x00 ".repeat(size_of::<Config>() - 1));
     bpftool(&format!("map update pinned {} key 0 0 0 0 value {other_version}", config.display()));
     let mut program = open(&options);
     assert!(!has_xdp(&wire));
