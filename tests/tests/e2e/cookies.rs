@@ -29,10 +29,6 @@ enum By {
 }
 
 impl By {
-    fn is_program(self) -> bool {
-        matches!(self, By::Program)
-    }
-
     /// A daemon that is to be given listeners.
     fn daemon(self, lab: &Lab) -> DaemonBuilder<'_> {
         match self {
@@ -96,24 +92,22 @@ fn always_serves_those_who_wait_for_the_server_to_speak(by: By) {
     }
 }
 
-fn auto_sends_cookies_beyond_what_the_syn_queue_holds(by: By) {
-    const SYNS: u16 = 20;
+#[test]
+fn the_daemon_sends_cookies_while_its_syn_queue_is_full() {
     let lab = Lab::new();
-    let daemon = listening(by, &lab, "auto").start();
-    (1..=SYNS).for_each(|port| send_syn(&lab, port));
-    let answers = || (listener(&daemon)["syn_queue"].as_u64().expect("a number"), cookies(&daemon, "sent"));
-    let (kept, sent) = until_it("an answer to every SYN", answers, |(kept, sent)| kept + sent == u64::from(SYNS));
-    // The program begins when half of the queue was taken in a moment, because a flood would fill the rest meanwhile.
-    assert!(kept == 8 || by.is_program() && (4..8).contains(&kept), "{kept} of 8 kept");
+    let daemon = listening(By::Daemon, &lab, "auto").start();
+    (1..=8).for_each(|port| send_syn(&lab, port));
+    until_it("a full SYN queue", || listener(&daemon), |listener| listener["syn_queue"] == 8);
+    assert_eq!((cookies(&daemon, "sent"), &listener(&daemon)["cookie_mode"]), (0, &"on".into()));
     let mut connection = lab.connect(server(ECHO));
     peer::round_trip(&mut connection, b"there is no room, and none is needed");
-    assert!(by.is_program() || [cookies(&daemon, "sent"), cookies(&daemon, "ok")] == [sent + 1, 1]);
-    (1..=SYNS).for_each(|port| {
+    assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [1, 1]);
+    (1..=8).for_each(|port| {
         send(&lab, port, |segment| (segment.rst, segment.sequence_number) = (true, 1001), b"");
     });
     until_it("an empty SYN queue", || listener(&daemon), |listener| listener["syn_queue"] == 0);
-    let row = until_it("the end of it", || listener(&daemon), |listener| listener["cookie_mode"] == "off");
-    assert!(row["syn_queue_max"].as_u64().is_some_and(|length| length <= 8) && row["overflows"] == 0, "{row:#}");
+    let row = listener(&daemon);
+    assert_eq!((&row["cookie_mode"], &row["overflows"]), (&"off".into(), &0.into()), "{row:#}");
     peer::round_trip(&mut connection, b"and it stays");
 }
 
@@ -132,6 +126,7 @@ fn a_flood_keeps_no_client_out(by: By) {
     until_it("an answer to every SYN", || cookies(&daemon, "sent"), all);
     assert!(cookies(&daemon, "ok") > 0);
     let row = listener(&daemon);
+    // The program begins before the queue is full.
     assert!(row["syn_queue_max"].as_u64().is_some_and(|length| length <= 8), "{row:#}");
     assert_eq!(row["syn_overflows"], 0, "{row:#}");
 }
@@ -151,6 +146,19 @@ fn a_made_up_ack_is_reset_and_made_up_data_vanish(by: By) {
     let reset: Vec<SocketAddr> =
         lab.segments(|segment| segment.flags.rst).iter().map(|reset| reset.destination).collect();
     assert_eq!(reset, [SocketAddr::new(SILENT, 1)]);
+    assert_eq!(cookies(&daemon, "ok"), 1);
+}
+
+/// The program counts: it turns to cookies while the SYN queue still has room.
+#[test]
+fn the_program_turns_to_cookies_when_syns_come_faster_than_the_queue_could_take_them() {
+    let lab = Lab::new();
+    let daemon = listening(By::Program, &lab, "auto").start();
+    (1..=64).for_each(|port| send_syn(&lab, port));
+    until_it("cookies", || cookies(&daemon, "sent"), |sent| *sent > 0);
+    let row = listener(&daemon);
+    assert_eq!((&row["cookie_mode"], &row["syn_overflows"]), (&"on".into(), &0.into()), "{row:#}");
+    peer::round_trip(&mut lab.connect(server(ECHO)), b"answered by the program");
     assert_eq!(cookies(&daemon, "ok"), 1);
 }
 
@@ -192,11 +200,6 @@ macro_rules! for_each_answerer {
             #[test]
             fn always_serves_those_who_wait_for_the_server_to_speak() {
                 super::always_serves_those_who_wait_for_the_server_to_speak(By::$by);
-            }
-
-            #[test]
-            fn auto_sends_cookies_beyond_what_the_syn_queue_holds() {
-                super::auto_sends_cookies_beyond_what_the_syn_queue_holds(By::$by);
             }
 
             #[test]
