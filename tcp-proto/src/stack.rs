@@ -790,6 +790,15 @@ impl ConnectionMut<'_> {
         self.get(|connection| connection.state)
     }
 
+    /// The listener that its SYN came to, which may be closed by now; `None`: the application connected.
+    #[must_use]
+    pub fn listener(&self) -> Option<ListenerId> {
+        match self.get(|connection| connection.origin) {
+            Origin::Passive(listener) => Some(listener),
+            Origin::Active => None,
+        }
+    }
+
     /// Queues as much of `bytes` as the send buffer takes; how many. Fewer than given: [`Event::Writable`] tells
     /// when there is room. Nothing is taken once sending is over (see [`ConnectionMut::may_send`]).
     pub fn send(&mut self, bytes: &[u8]) -> usize {
