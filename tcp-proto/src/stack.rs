@@ -45,7 +45,7 @@ struct Entry {
     queue: Option<Queue>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400 bytes");
+const _: () = assert!(size_of::<Entry>() <= 376, "an idle connection fits in 376 bytes");
 
 /// The TCP of one worker.
 ///
@@ -85,7 +85,9 @@ impl Stack {
         };
         let queue = config.queue;
         Stack {
-            by_key: HashTable::with_capacity(config.max_connections.min(1 << 20)),
+            // It never grows where this is all there will be: moving a million entries would hold up the worker. What is
+            // not used is not touched. Queues that share a table get about as many each.
+            by_key: HashTable::with_capacity(config.max_connections.min(2 * config.share(config.max_connections))),
             // Chance is each stack's own: what one chose must tell nothing of the others' choice.
             shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),
@@ -167,14 +169,14 @@ impl Stack {
             if let Some(entry) = self.entry_mut(id) {
                 entry.table.begin_refresh();
                 if entry.table.written && entry.connection.state != State::CLOSED {
-                    changed.push((entry.connection.key, entry.connection.table_entry(queue)));
+                    changed.push((entry.connection.key, entry.connection.table_entry(now, queue)));
                 }
             }
         }
         while let Some(id) = self.changes.next_write(now) {
             if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.state != State::CLOSED) {
                 let list = if entry.table.begin_write() { &mut *new } else { &mut *changed };
-                list.push((entry.connection.key, entry.connection.table_entry(queue)));
+                list.push((entry.connection.key, entry.connection.table_entry(now, queue)));
             }
         }
     }
@@ -692,7 +694,7 @@ impl Stack {
 
     fn schedule(&mut self, now: Instant, id: ConnectionId) {
         let Some(entry) = self.entries.get_mut(id.index) else { return };
-        match entry.connection.timers.next() {
+        match entry.connection.timers.next(now) {
             Some(deadline) => self.wheel.arm(id.index, deadline),
             None => self.wheel.cancel(id.index),
         }

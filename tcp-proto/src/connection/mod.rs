@@ -394,7 +394,7 @@ impl Connection {
     }
 
     /// The connection table's entry.
-    pub(crate) fn table_entry(&self, queue: u16) -> ConnectionValue {
+    pub(crate) fn table_entry(&self, now: Instant, queue: u16) -> ConnectionValue {
         let timestamps = self.recv.timestamps();
         ConnectionValue {
             state: self.state,
@@ -404,7 +404,7 @@ impl Connection {
             rcv_nxt: self.recv.next.0,
             ts_recent: timestamps.unwrap_or(0),
             since_ns: self.since.as_nanos(),
-            deadline_ns: self.timers.next().map_or(0, Instant::as_nanos),
+            deadline_ns: self.timers.next(now).map_or(0, Instant::as_nanos),
             segments_in: self.counters.segments_in,
             segments_out: self.counters.segments_out,
             bytes_in: self.counters.bytes_in,
