@@ -24,6 +24,7 @@ mod limits;
 mod line;
 mod listener;
 mod random;
+mod records;
 mod recovery;
 mod rtt;
 mod seq;

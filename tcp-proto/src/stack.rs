@@ -1,6 +1,8 @@
 //! The stack: demultiplexing, listeners, and the order in which things happen. A frame or a call goes to its
 //! connection; then [`Stack::settle`] does whatever follows from what it did there.
 
+mod time_wait;
+
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,6 +24,7 @@ use crate::isn;
 use crate::limits::TABLE_FULL_EVICTIONS;
 use crate::line::Line;
 use crate::listener::Listeners;
+use crate::records::Records;
 use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
 use crate::slab::Slab;
@@ -32,6 +35,9 @@ use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
 
 /// How far above its predecessor's numbers a connection that succeeds one in TIME_WAIT starts, at least.
 const SUCCESSOR_GAP: u32 = 128_000;
+
+/// Of what [`Stack::by_key`] holds: the rest is the index of a record.
+const RECORD: u32 = 1 << 31;
 
 /// A connection and what the stack keeps about it.
 struct Entry {
@@ -59,7 +65,12 @@ const _: () = assert!(size_of::<Entry>() <= 376, "an idle connection fits in 376
 pub struct Stack {
     shared: Shared,
     entries: Slab<Entry>,
-    /// Indices of entries by 4-tuple. An entry that ended but is still being read is not in it.
+    /// Connections in TIME_WAIT that nobody holds.
+    records: Records,
+    /// Those that are to become records, and when; in order of that time.
+    settling: VecDeque<(ConnectionId, Instant)>,
+    /// Indices of entries and (with [`RECORD`]) of records by 4-tuple. An entry that ended but is still being read is not
+    /// in it.
     by_key: HashTable<u32>,
     hash_key: SipKey,
     listeners: Listeners,
@@ -91,6 +102,8 @@ impl Stack {
             // Chance is each stack's own: what one chose must tell nothing of the others' choice.
             shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),
+            records: Records::default(),
+            settling: VecDeque::new(),
             hash_key: derive(3),
             listeners: Listeners::default(),
             wheel: Wheel::new(now),
@@ -119,6 +132,7 @@ impl Stack {
         while let Some(index) = self.wheel.take_due(now) {
             self.act(now, index, |connection, cx| connection.timers_expire(cx));
         }
+        self.serve_time_waits(now);
     }
 
     /// The connection table did not take a new entry: its connection ends in silence.
@@ -164,6 +178,7 @@ impl Stack {
         changed: &mut Vec<(ConnectionKey, ConnectionValue)>,
     ) {
         let queue = self.shared.config.queue;
+        self.changes.take_finals(changed);
         for _ in 0..TableChanges::BATCH {
             let Some(id) = self.changes.next_refresh(now) else { break };
             if let Some(entry) = self.entry_mut(id) {
@@ -199,7 +214,7 @@ impl Stack {
 
     /// A successor with the same 4-tuple has its own entry, or will write it over the old one.
     fn without_successor(&self, mut keys: Vec<ConnectionKey>) -> Vec<ConnectionKey> {
-        keys.retain(|key| self.find(key).is_none());
+        keys.retain(|key| self.find_slot(key).is_none());
         keys
     }
 
@@ -237,7 +252,7 @@ impl Stack {
     /// When [`Stack::handle_timeout`] (or the next table write) is due at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.changes.next_due()].into_iter().flatten().min()
+        [self.wheel.next(), self.changes.next_due(), self.next_time_wait()].into_iter().flatten().min()
     }
 
     // What the application asks for.
@@ -314,6 +329,7 @@ impl Stack {
     /// Aborts every connection (RST), also those in the background.
     pub fn abort_all(&mut self, now: Instant) {
         self.abort_if(now, |connection| connection.state != State::CLOSED);
+        self.end_all_records();
     }
 
     // Getters.
@@ -328,12 +344,26 @@ impl Stack {
     /// at the end. Start at 0. Listeners are not rows.
     #[must_use]
     pub fn snapshot(&self, now: Instant, cursor: usize, limit: usize, rows: &mut Vec<ConnectionInfo>) -> Option<usize> {
-        let end = (cursor + limit).min(self.entries.end() as usize);
-        let mtu = self.shared.config.mtu;
-        let connections = (cursor..end).filter_map(|index| self.entries.get(index as u32)).map(|e| &e.connection);
-        let alive = connections.filter(|connection| connection.state != State::CLOSED);
-        rows.extend(alive.map(|connection| connection.info(now, mtu)));
-        (end < self.entries.end() as usize).then_some(end)
+        let connections_end = self.entries.end() as usize;
+        let first_record = match cursor.checked_sub(RECORD as usize) {
+            Some(record) => record,
+            None => {
+                let end = (cursor + limit).min(connections_end);
+                let connections = (cursor..end).filter_map(|index| self.entries.get(index as u32));
+                let alive = connections.map(|e| &e.connection).filter(|connection| connection.state != State::CLOSED);
+                rows.extend(alive.map(|connection| connection.info(now, self.shared.config.mtu)));
+                if end < connections_end {
+                    return Some(end);
+                }
+                0
+            }
+        };
+        let looked_at = connections_end.saturating_sub(cursor);
+        let records_end = self.records.end() as usize;
+        let end = (first_record + limit.saturating_sub(looked_at)).min(records_end);
+        let records = (first_record..end).filter_map(|index| self.records.get(index as u32));
+        rows.extend(records.map(|record| self.record_info(now, record)));
+        (end < records_end).then_some(RECORD as usize + end)
     }
 
     /// Figures of a listener.
@@ -382,7 +412,8 @@ impl Stack {
     // Segments, on their way to a connection.
 
     fn segment_arrives(&mut self, now: Instant, key: ConnectionKey, link: LinkAddress, segment: &Segment<'_>) {
-        match self.find(&key) {
+        match self.find_slot(&key) {
+            Some(slot) if slot & RECORD != 0 => self.arrives_at_record(now, slot & !RECORD, link, segment),
             Some(index) if self.is_succeeded(index, segment) => self.succeed(now, index, link, segment),
             Some(index) if self.accept_queue_is_full(index, segment) => {}
             Some(index) => {
@@ -395,10 +426,17 @@ impl Stack {
 
     /// Whether a SYN ends a connection in TIME_WAIT because it starts the next one (RFC 6191).
     fn is_succeeded(&self, index: u32, segment: &Segment<'_>) -> bool {
+        let Some(entry) = self.entries.get(index) else { return false };
+        entry.connection.state == State::TIME_WAIT
+            && self.is_welcome(&entry.connection.key, segment)
+            && entry.connection.may_be_succeeded_by(segment)
+    }
+
+    /// Whether a segment opens a connection for which a listener has room.
+    fn is_welcome(&self, key: &ConnectionKey, segment: &Segment<'_>) -> bool {
         let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
-        let Some(entry) = self.entries.get(index).filter(|_| opens) else { return false };
-        let listener = self.listeners.find(entry.connection.key.local()).and_then(|id| self.listeners.get(id));
-        entry.connection.may_be_succeeded_by(segment) && listener.is_some_and(|l| !l.syn_queue_is_full())
+        let listener = || self.listeners.find(key.local()).and_then(|id| self.listeners.get(id));
+        opens && listener().is_some_and(|listener| !listener.syn_queue_is_full())
     }
 
     fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
@@ -513,8 +551,14 @@ impl Stack {
         siphash::<1, 3>(self.hash_key, &isn::words(key))
     }
 
+    /// The index of a connection that is no record.
     fn find(&self, key: &ConnectionKey) -> Option<u32> {
-        let same = |&index: &u32| self.entries.get(index).is_some_and(|entry| entry.connection.key == *key);
+        self.find_slot(key).filter(|slot| slot & RECORD == 0)
+    }
+
+    /// What `by_key` holds for a 4-tuple.
+    fn find_slot(&self, key: &ConnectionKey) -> Option<u32> {
+        let same = |&slot: &u32| key_at(&self.entries, &self.records, slot).is_some_and(|found| found == *key);
         self.by_key.find(self.hash(key), same).copied()
     }
 
@@ -526,7 +570,7 @@ impl Stack {
     /// Whether there is room for one more connection, if need be at the cost of the oldest in TIME_WAIT.
     fn make_room(&mut self, now: Instant) -> bool {
         let limit = self.shared.config.max_connections;
-        while self.entries.len() >= limit {
+        while self.entries.len() + self.records.len() >= limit {
             if !self.evict_time_wait(now) {
                 self.shared.drops.count(DropReason::TooManyConnections);
                 return false;
@@ -537,10 +581,17 @@ impl Stack {
 
     /// Ends the connection that has been in TIME_WAIT longest; whether there was one.
     fn evict_time_wait(&mut self, now: Instant) -> bool {
-        let Some(id) = self.take_from_line(Queue::TimeWait) else { return false };
-        self.shared.drops.count(DropReason::TimeWaitEvicted);
         let removals = self.changes.removals();
-        let ended = self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some();
+        // Whoever is a record has been there for longer than those who are not yet.
+        let ended = if let Some(index) = self.records.oldest(now) {
+            self.end_record(index);
+            true
+        } else if let Some(id) = self.take_from_line(Queue::TimeWait) {
+            self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()
+        } else {
+            return false;
+        };
+        self.shared.drops.count(DropReason::TimeWaitEvicted);
         self.changes.hasten_removals(removals);
         ended
     }
@@ -570,13 +621,13 @@ impl Stack {
         self.lines[queue as usize].take(|id| stands_in(entries, id, queue))
     }
 
-    /// Lets a connection change its line.
-    fn note_line(&mut self, id: ConnectionId) {
-        let Some(entry) = self.entries.get_mut(id.index) else { return };
+    /// Lets a connection change its line; the line that it joins.
+    fn note_line(&mut self, id: ConnectionId) -> Option<Queue> {
+        let entry = self.entries.get_mut(id.index)?;
         let is = entry.connection.queue();
         let was = core::mem::replace(&mut entry.queue, is);
         if was == is {
-            return;
+            return None;
         }
         if let Some(was) = was {
             self.lines[was as usize].leave();
@@ -585,6 +636,7 @@ impl Stack {
             let entries = &self.entries;
             self.lines[is as usize].join(id, |id| stands_in(entries, id, is));
         }
+        is
     }
 
     fn insert(
@@ -605,10 +657,9 @@ impl Stack {
             ready: false,
             queue: None,
         });
-        let (entries, hash_key) = (&self.entries, self.hash_key);
-        let rehash = |&index: &u32| {
-            entries.get(index).map_or(0, |entry| siphash::<1, 3>(hash_key, &isn::words(&entry.connection.key)))
-        };
+        let (entries, records, hash_key) = (&self.entries, &self.records, self.hash_key);
+        let rehash =
+            |&slot: &u32| key_at(entries, records, slot).map_or(0, |key| siphash::<1, 3>(hash_key, &isn::words(&key)));
         self.by_key.insert_unique(siphash::<1, 3>(hash_key, &isn::words(&key)), id.index, rehash);
         id
     }
@@ -619,14 +670,14 @@ impl Stack {
     fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
         if local.port() != 0 {
             let key = ConnectionKey::new(local, remote);
-            return if self.find(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
+            return if self.find_slot(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
         }
         let ports = self.shared.config.own_ports();
         let start = self.shared.random.below(ports.len() as u32) as usize;
         for port in ports.clone().skip(start).chain(ports.take(start)) {
             local.set_port(port as u16);
             let key = ConnectionKey::new(local, remote);
-            if self.find(&key).is_none() {
+            if self.find_slot(&key).is_none() {
                 return Ok(key);
             }
         }
@@ -664,7 +715,9 @@ impl Stack {
             }
             self.note_listener(id, was);
         }
-        self.note_line(id);
+        if self.note_line(id) == Some(Queue::TimeWait) {
+            self.settles(now, id);
+        }
         if is == State::CLOSED {
             self.bury(now, id)
         } else {
@@ -752,6 +805,14 @@ impl Stack {
         self.act(now, index, |connection, cx| {
             connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
         });
+    }
+}
+
+/// The 4-tuple of what `slot` of [`Stack::by_key`] names.
+fn key_at(entries: &Slab<Entry>, records: &Records, slot: u32) -> Option<ConnectionKey> {
+    match slot & RECORD {
+        0 => entries.get(slot).map(|entry| entry.connection.key),
+        _ => records.get(slot & !RECORD).map(crate::records::Record::key),
     }
 }
 

@@ -11,7 +11,7 @@ mod path;
 mod receiver;
 mod sender;
 mod synchronized;
-mod time_wait;
+pub(crate) mod time_wait;
 mod user;
 
 use alloc::boxed::Box;
@@ -34,7 +34,7 @@ use crate::wire::Options;
 
 use ecn::Ecn;
 use flow::{Flow, Memory};
-use output::clock;
+pub(crate) use output::clock;
 use path::PathMtu;
 use receiver::Receiver;
 use sender::Sender;
@@ -418,6 +418,7 @@ impl Connection {
         ConnectionInfo {
             key: self.key,
             state: self.state,
+            is_record: false,
             age: now.since(self.created),
             state_age: now.since(self.since),
             timers: self.timers.armed(now).collect(),

@@ -149,9 +149,17 @@ impl<L: Link> Driver<L> {
         ControlFlow::Continue(())
     }
 
-    fn slice(&self, cursor: usize) -> Slice {
+    fn slice(&mut self, cursor: usize) -> Slice {
         let mut rows = Vec::with_capacity(ROWS_PER_TURN);
-        let next = self.endpoint.with_stack(|stack| stack.snapshot(clock::now(), cursor, ROWS_PER_TURN, &mut rows));
+        let now = clock::now();
+        let next = self.endpoint.with_stack(|stack| stack.snapshot(now, cursor, ROWS_PER_TURN, &mut rows));
+        for row in rows.iter_mut().filter(|row| row.is_record) {
+            if let Some(entry) = self.link.lookup(&row.key) {
+                row.state_age = now.since(Instant::from_nanos(entry.since_ns));
+                row.age = row.age.max(row.state_age);
+                (row.bytes_in, row.bytes_out) = (entry.bytes_in, entry.bytes_out);
+            }
+        }
         Slice { rows, next }
     }
 
