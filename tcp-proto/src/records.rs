@@ -1,10 +1,11 @@
 //! Connections in TIME_WAIT that nobody holds any more, as records of 64 bytes: what "segment arrives" needs of them
 //! (`connection/time_wait.rs`) and no more. Records with the same parameters stand in one line, the first to expire
-//! first, because all of them last equally long: no wheel orders them. Leaves out counters and times, which the connection
+//! first, because all of them last equally long: no wheel orders them. Those whose time was started over are strays, kept
+//! apart in order. Leaves out counters and times, which the connection
 //! table has, and the peer's MAC address: answers go to where the segment came from that draws them.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -56,10 +57,12 @@ pub(crate) struct Record {
 
 const _: () = assert!(size_of::<Record>() <= 64, "a record of TIME_WAIT fits in 64 bytes");
 
-/// Of `scale_and_flags`: the shift, whether timestamps are in use, whether marks of the network are echoed.
+/// Of `scale_and_flags`: the shift, whether timestamps are in use, whether marks of the network are echoed, whether it
+/// is a stray.
 const SCALE: u8 = 0x0f;
 const TIMESTAMPS: u8 = 0x10;
 const ECHO: u8 = 0x20;
+const STRAY: u8 = 0x40;
 /// Milliseconds of a unit of `answered`.
 const ANSWERED_UNIT: u32 = 4;
 
@@ -70,6 +73,8 @@ pub(crate) struct Remains {
     pub(crate) receive_next: SeqNum,
     pub(crate) recent: Option<u32>,
     pub(crate) deadline: Instant,
+    /// Whether 2 x MSL were started over.
+    pub(crate) restarted: bool,
     pub(crate) window_field: u16,
     pub(crate) scale: u8,
     pub(crate) max_window: u32,
@@ -150,6 +155,8 @@ struct Class {
     /// The place of the first in the line.
     first: u32,
     /// How many stand in it.
+    standing: usize,
+    /// How many there are, strays among them.
     len: usize,
 }
 
@@ -160,6 +167,8 @@ pub(crate) struct Records {
     free: Vec<u32>,
     len: usize,
     classes: Vec<Class>,
+    /// Deadlines and indices of those that stand in no line.
+    strays: BTreeSet<(Instant, u32)>,
 }
 
 impl Records {
@@ -175,12 +184,18 @@ impl Records {
 
     /// Adds a record of a connection with these parameters; its index, or `None` when there are too many sets of
     /// parameters.
-    pub(crate) fn add(&mut self, remains: &Remains, config: &Arc<TcpConfig>) -> Option<u32> {
+    pub(crate) fn add(&mut self, now: Instant, remains: &Remains, config: &Arc<TcpConfig>) -> Option<u32> {
         let class = self.class_of(config)?;
+        let in_order = !remains.restarted && self.is_last(class, remains.deadline, now);
         let index = self.free.pop().unwrap_or_else(|| self.grow(remains));
         *self.slot_mut(index) = Record { class, ..Record::new(remains) };
         self.len += 1;
-        self.join(index, class);
+        self.classes[usize::from(class)].len += 1;
+        if in_order {
+            self.join(index, class);
+        } else {
+            self.stray(now, index);
+        }
         Some(index)
     }
 
@@ -207,54 +222,58 @@ impl Records {
         &self.classes[usize::from(record.class)].config
     }
 
-    pub(crate) fn remove(&mut self, index: u32) -> Option<Record> {
+    pub(crate) fn remove(&mut self, now: Instant, index: u32) -> Option<Record> {
         let record = self.get(index)?.clone();
-        self.leave(&record);
+        self.leave(now, index, &record);
         self.slot_mut(index).class = NO_CLASS;
         self.free.push(index);
         self.len -= 1;
+        self.classes[usize::from(record.class)].len -= 1;
         Some(record)
     }
 
-    /// Lets a record expire at `deadline`, which is not before those of the others of its class.
-    pub(crate) fn restart(&mut self, index: u32, deadline: Instant) {
+    /// Lets a record expire at `deadline`.
+    pub(crate) fn restart(&mut self, now: Instant, index: u32, deadline: Instant) {
         let Some(record) = self.get(index).cloned() else { return };
-        self.leave(&record);
+        self.leave(now, index, &record);
         self.slot_mut(index).deadline = Compact::at_or_after(deadline);
-        self.join(index, record.class);
+        self.stray(now, index);
     }
 
     /// When the next one expires, read at `now`.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
-        self.firsts().map(|record| record.deadline(now)).min()
+        self.firsts(now).map(|(deadline, _)| deadline).min()
     }
 
     /// One that is due at `now`.
     pub(crate) fn due(&self, now: Instant) -> Option<u32> {
-        let first = |class: &Class| Some((*class.line.front()?, self.get(*class.line.front()?)?));
-        self.classes.iter().filter_map(first).find(|(_, record)| record.deadline(now) <= now).map(|(index, _)| index)
+        self.firsts(now).find(|(deadline, _)| *deadline <= now).map(|(_, index)| index)
     }
 
     /// All that are due at `now`.
     pub(crate) fn all_due(&self, now: Instant) -> Vec<u32> {
         let is_due = |index: &u32| self.get(*index).is_none_or(|record| record.deadline(now) <= now);
-        let due = self.classes.iter().flat_map(|class| class.line.iter().copied().take_while(is_due));
-        due.filter(|index| *index != NOBODY).collect()
+        let in_lines = self.classes.iter().flat_map(|class| class.line.iter().copied().take_while(is_due));
+        let strays = self.strays.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, index)| *index);
+        in_lines.filter(|index| *index != NOBODY).chain(strays).collect()
     }
 
-    /// The one that began first, or was begun anew.
+    /// The one that began first, or was started over first.
     pub(crate) fn oldest(&self, now: Instant) -> Option<u32> {
-        let first = |class: &Class| {
-            let index = *class.line.front()?;
-            let left = self.get(index)?.deadline(now).since(now);
-            Some((lifetime(&class.config).saturating_sub(left), index))
+        let age = |(deadline, index): (Instant, u32)| {
+            let left = deadline.since(now);
+            Some((lifetime(self.config(self.get(index)?)).saturating_sub(left), index))
         };
-        self.classes.iter().filter_map(first).max_by_key(|(age, _)| *age).map(|(_, index)| index)
+        self.firsts(now).filter_map(age).max_by_key(|(age, _)| *age).map(|(_, index)| index)
     }
 
-    /// The first records of the lines.
-    fn firsts(&self) -> impl Iterator<Item = &Record> {
-        self.classes.iter().filter_map(|class| self.get(*class.line.front()?))
+    /// The first of each line and of the strays: deadline and index.
+    fn firsts(&self, now: Instant) -> impl Iterator<Item = (Instant, u32)> {
+        let first = move |class: &Class| {
+            let index = *class.line.front()?;
+            Some((self.get(index)?.deadline(now), index))
+        };
+        self.classes.iter().filter_map(first).chain(self.strays.first().copied())
     }
 
     /// The class of records with these parameters; an empty one may take them.
@@ -264,30 +283,54 @@ impl Records {
         match found {
             Some(class) => self.classes[class].config = config.clone(),
             None if self.classes.len() == MAX_CLASSES => return None,
-            None => self.classes.push(Class { config: config.clone(), line: VecDeque::new(), first: 0, len: 0 }),
+            None => self.classes.push(Class {
+                config: config.clone(),
+                line: VecDeque::new(),
+                first: 0,
+                standing: 0,
+                len: 0,
+            }),
         }
         Some(found.unwrap_or(self.classes.len() - 1) as u16)
     }
 
+    /// Whether what expires at `deadline` would be the last of its class.
+    fn is_last(&self, class: u16, deadline: Instant, now: Instant) -> bool {
+        let last = self.classes[usize::from(class)].line.back().and_then(|index| self.get(*index));
+        last.is_none_or(|last| last.deadline(now) <= deadline)
+    }
+
     /// Joins the line of its class at the end.
     fn join(&mut self, index: u32, class: u16) {
-        let line = &mut self.classes[usize::from(class)];
-        let place = line.first.wrapping_add(line.line.len() as u32);
-        line.line.push_back(index);
-        line.len += 1;
+        let class = &mut self.classes[usize::from(class)];
+        let place = class.first.wrapping_add(class.line.len() as u32);
+        class.line.push_back(index);
+        class.standing += 1;
         self.slot_mut(index).place = place;
     }
 
-    /// Leaves its line. The first place is always somebody's.
-    fn leave(&mut self, record: &Record) {
+    /// Joins the strays.
+    fn stray(&mut self, now: Instant, index: u32) {
+        let record = self.slot_mut(index);
+        record.scale_and_flags |= STRAY;
+        let deadline = record.deadline(now);
+        self.strays.insert((deadline, index));
+    }
+
+    /// Leaves its line, whose first and last places are always somebody's, or the strays.
+    fn leave(&mut self, now: Instant, index: u32, record: &Record) {
+        if record.scale_and_flags & STRAY != 0 {
+            self.strays.remove(&(record.deadline(now), index));
+            return;
+        }
         let class = &mut self.classes[usize::from(record.class)];
         class.line[record.place.wrapping_sub(class.first) as usize] = NOBODY;
-        class.len -= 1;
-        while class.line.front() == Some(&NOBODY) {
-            class.line.pop_front();
+        class.standing -= 1;
+        while class.line.pop_front_if(|index| *index == NOBODY).is_some() {
             class.first = class.first.wrapping_add(1);
         }
-        if class.line.len() > 2 * class.len + SLACK {
+        while class.line.pop_back_if(|index| *index == NOBODY).is_some() {}
+        if class.line.len() > 2 * class.standing + SLACK {
             self.close_ranks(record.class);
         }
     }
@@ -326,6 +369,7 @@ mod tests {
             receive_next: SeqNum(7),
             recent: None,
             deadline,
+            restarted: false,
             window_field: 1,
             scale: 7,
             max_window: 65_536,
@@ -346,22 +390,24 @@ mod tests {
             let any = model.keys().copied().nth(random.below(model.len().max(1) as u32) as usize);
             match (step % 5, any) {
                 (0, Some(index)) => {
-                    assert_eq!(records.remove(index).map(|record| record.deadline(now)), model.remove(&index));
+                    assert_eq!(records.remove(now, index).map(|record| record.deadline(now)), model.remove(&index));
                 }
                 (1, Some(index)) => {
                     let config = records.config(records.get(index).unwrap()).clone();
-                    records.restart(index, now + lifetime(&config));
+                    records.restart(now, index, now + lifetime(&config));
                     model.insert(index, now + lifetime(&config));
                 }
                 _ => {
-                    let deadline = now + lifetime(config);
-                    model.insert(records.add(&remains(step as u16, deadline), config).unwrap(), deadline);
+                    // Some come later than others that began after them.
+                    let deadline = now + (lifetime(config) - Duration::from_millis(random.below(2).into()));
+                    let remains = Remains { restarted: step % 7 == 0, ..remains(step as u16, deadline) };
+                    model.insert(records.add(now, &remains, config).unwrap(), deadline);
                 }
             }
             assert_eq!((records.next(now), records.len()), (model.values().min().copied(), model.len()));
             while let Some(index) = records.due(now) {
                 assert!(model.remove(&index).is_some_and(|deadline| deadline <= now), "early");
-                records.remove(index);
+                records.remove(now, index);
             }
             assert!(model.values().all(|deadline| *deadline > now), "late");
         }
@@ -390,14 +436,14 @@ mod tests {
         let (mut records, now) = (Records::default(), Instant::default());
         let config = |ttl: u8, dscp: u8| Arc::new(TcpConfig { ttl, dscp, ..TcpConfig::default() });
         for _ in 0..10 {
-            records.add(&remains(1, now), &config(64, 0));
+            records.add(now, &remains(1, now), &config(64, 0));
         }
         assert_eq!(records.classes.len(), 1);
         let added =
-            (0..300u32).filter(|n| records.add(&remains(1, now), &config(*n as u8, (n >> 8) as u8 + 1)).is_some());
+            (0..300u32).filter(|n| records.add(now, &remains(1, now), &config(*n as u8, (n >> 8) as u8 + 1)).is_some());
         assert_eq!(added.count(), MAX_CLASSES - 1);
         let only = records.get(20).map(|record| records.config(record).clone()).unwrap();
-        records.remove(20);
-        assert!(records.add(&remains(1, now), &config(1, 63)).is_some(), "{only:?} are not needed any more");
+        records.remove(now, 20);
+        assert!(records.add(now, &remains(1, now), &config(1, 63)).is_some(), "{only:?} are not needed any more");
     }
 }

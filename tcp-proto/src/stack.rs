@@ -329,7 +329,7 @@ impl Stack {
     /// Aborts every connection (RST), also those in the background.
     pub fn abort_all(&mut self, now: Instant) {
         self.abort_if(now, |connection| connection.state != State::CLOSED);
-        self.end_all_records();
+        self.end_all_records(now);
     }
 
     // Getters.
@@ -584,7 +584,7 @@ impl Stack {
         let removals = self.changes.removals();
         // Whoever is a record has been there for longer than those who are not yet.
         let ended = if let Some(index) = self.records.oldest(now) {
-            self.end_record(index);
+            self.end_record(now, index);
             true
         } else if let Some(id) = self.take_from_line(Queue::TimeWait) {
             self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()

@@ -32,7 +32,7 @@ impl Stack {
         let Some(index) = self.find_record(key).filter(|_| deadline > now) else { return };
         let Some(record) = self.records.get(index) else { return };
         let most = now + lifetime(self.records.config(record));
-        self.records.restart(index, deadline.min(most));
+        self.records.restart(now, index, deadline.min(most));
     }
 
     /// A connection has nothing to do any more but to wait in TIME_WAIT.
@@ -47,7 +47,7 @@ impl Stack {
         }
         while let Some(index) = self.records.due(now) {
             self.shared.figures.count(Figure::TimeWaitTimer);
-            self.end_record(index);
+            self.end_record(now, index);
         }
     }
 
@@ -68,7 +68,7 @@ impl Stack {
             return self.settles(now, id);
         }
         let Some(remains) = entry.connection.remains(&cx) else { return };
-        let Some(record) = self.records.add(&remains, &entry.connection.config) else { return };
+        let Some(record) = self.records.add(now, &remains, &entry.connection.config) else { return };
         if entry.table.takes_refresh() {
             let value = entry.connection.table_entry(now, self.shared.config.queue);
             self.changes.finish(remains.key, value);
@@ -83,8 +83,8 @@ impl Stack {
     }
 
     /// A connection that is a record ends; its entry goes.
-    pub(super) fn end_record(&mut self, index: u32) {
-        let Some(record) = self.records.remove(index) else { return };
+    pub(super) fn end_record(&mut self, now: Instant, index: u32) {
+        let Some(record) = self.records.remove(now, index) else { return };
         let key = record.key();
         self.shared.figures.transition(State::TIME_WAIT, Cause::Expired);
         self.counts[State::TIME_WAIT as usize] -= 1;
@@ -95,8 +95,8 @@ impl Stack {
         }
     }
 
-    pub(super) fn end_all_records(&mut self) {
-        (0..self.records.end()).for_each(|index| self.end_record(index));
+    pub(super) fn end_all_records(&mut self, now: Instant) {
+        (0..self.records.end()).for_each(|index| self.end_record(now, index));
     }
 
     fn find_record(&self, key: &ConnectionKey) -> Option<u32> {
@@ -116,7 +116,7 @@ impl Stack {
             Verdict::Drop(reason) => self.shared.drops.count(reason),
             Verdict::Restart => {
                 let deadline = now + lifetime(config);
-                self.records.restart(index, deadline);
+                self.records.restart(now, index, deadline);
                 self.acknowledge(now, index, link);
             }
             Verdict::Answer(reason) => {
@@ -140,7 +140,7 @@ impl Stack {
         let Some(key) = self.records.get(index).map(Record::key) else { return };
         if let Some(listener) = self.listeners.find(key.local()) {
             self.shared.figures.count(Figure::TimeWaitReused);
-            self.end_record(index);
+            self.end_record(now, index);
             self.syn_arrives(now, key, link, syn, listener, Some(last));
         }
     }
