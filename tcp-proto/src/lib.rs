@@ -11,6 +11,8 @@ extern crate alloc;
 extern crate std;
 
 mod api;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod buffer;
 pub mod config;
 mod congestion;
