@@ -95,10 +95,12 @@ impl Stack {
             })
         };
         let queue = config.queue;
+        let expected = config.max_connections.min(2 * config.share(config.max_connections));
         Stack {
-            // It never grows where this is all there will be: moving a million entries would hold up the worker. What is
-            // not used is not touched. Queues that share a table get about as many each.
-            by_key: HashTable::with_capacity(config.max_connections.min(2 * config.share(config.max_connections))),
+            // It never grows where this is all there will be: moving a million entries would hold up the worker. Nor is
+            // it so full that what leaves it would have to be cleared away often. What is not used is not touched.
+            // Queues that share a table get about as many connections each.
+            by_key: HashTable::with_capacity(expected + expected / 4),
             // Chance is each stack's own: what one chose must tell nothing of the others' choice.
             shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),

@@ -84,7 +84,7 @@ impl<L: Link> Driver<L> {
     /// Gives each connection that waits to its listener's service; one that may be parked waits for its peer first.
     fn accept(&mut self) {
         for listener in self.endpoint.take_incoming() {
-            let parks = self.service(listener).is_some_and(|service| services::parks(service));
+            let parks = self.service(listener).is_some_and(services::parks);
             while let Some(id) = self.endpoint.accept(listener) {
                 if !parks || !self.endpoint.is_quiet(id) {
                     self.serve_connection(id);
