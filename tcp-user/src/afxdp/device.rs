@@ -40,6 +40,12 @@ pub trait Table {
     /// # Errors
     /// When the kernel refused the call as a whole.
     fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError>;
+
+    /// The entry of `key`; `None`: there is none.
+    ///
+    /// # Errors
+    /// When the kernel refused the call.
+    fn lookup(&mut self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError>;
 }
 
 impl Table for xdp::ConnectionTable {
@@ -62,6 +68,10 @@ impl Table for xdp::ConnectionTable {
 
     fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError> {
         xdp::ConnectionTable::delete_batch(self, keys)
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
+        xdp::ConnectionTable::lookup(self, key)
     }
 }
 
@@ -188,6 +198,13 @@ impl<T: Table> Device for WorkerDevice<T> {
         {
             self.complain("delete from", &error);
         }
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
+        self.table.lookup(key).unwrap_or_else(|error| {
+            self.complain("look into", &error);
+            None
+        })
     }
 }
 
