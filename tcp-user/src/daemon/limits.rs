@@ -184,6 +184,7 @@ mod tests {
         ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),
         ("window", include_str!("../../../tcp-proto/tests/window.rs")),
         ("sack", include_str!("../../../tcp-proto/tests/sack.rs")),
+        ("time_wait", include_str!("../../../tcp-proto/tests/time_wait.rs")),
         ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
         ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),
         ("afxdp::handover", include_str!("../afxdp/handover.rs")),
