@@ -178,7 +178,7 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/limits.md");
 
     /// Where the table's tests are.
-    const TESTS: [(&str, &str); 11] = [
+    const TESTS: [(&str, &str); 12] = [
         ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
         ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
         ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),
