@@ -12,7 +12,7 @@ use crate::decide::{Answer, Maps, Question, Steer, Verdict};
 use crate::gauge::{Gauge, Reading, may_come_back};
 use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums};
 use crate::layout::{
-    ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerValue, OFFERS_ECN, OFFERS_SACK,
+    ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerKey, ListenerValue, OFFERS_ECN, OFFERS_SACK,
     OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE,
 };
 use crate::packet::{ACK, CWR, ECE, FIN, Frame, Place, RST, SYN};
@@ -42,6 +42,8 @@ pub trait AnswerMaps: Maps {
     fn insert(&self, key: &ConnectionKey, value: &ConnectionValue);
     /// Charges one reset to this CPU's limit, an event every `interval_ns`; `false`: there were too many.
     fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool;
+    /// Charges one SYN with data for a daemon that sends cookies to this CPU's limit; `false`: there were too many.
+    fn admit_syn_data(&self, now_ns: u64) -> bool;
     /// Charges one ACK for a connection in TIME_WAIT to this CPU's limit; `false`: there were too many.
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool;
     /// Says that SYNs to this port are answered with cookies from now on.
@@ -107,6 +109,8 @@ pub enum Deed {
     NoRoom,
     /// It brought a bad cookie and is answered with a reset.
     ResetBadCookie,
+    /// Dropped: [`DropReason::SynData`].
+    SynData,
 }
 
 impl Deed {
@@ -128,6 +132,7 @@ impl Deed {
             Deed::ResetRate => Verdict::Drop(DropReason::ResetRate),
             Deed::Ignore => Verdict::Drop(DropReason::TimeWait),
             Deed::ResetBadCookie => Verdict::Answer(Answer::BadCookie),
+            Deed::SynData => Verdict::Drop(DropReason::SynData),
             Deed::NoRoom => Verdict::Drop(DropReason::NoRoom),
         })
     }
@@ -150,6 +155,7 @@ impl Deed {
             11 => Deed::Ignore,
             12 => Deed::NoRoom,
             13 => Deed::ResetBadCookie,
+            14 => Deed::SynData,
             _ => Deed::Leave,
         }
     }
@@ -207,8 +213,11 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     fn syn(&self, headers: &mut Headers, reply: &mut Reply) -> Deed {
         let Some(listener) = self.listener else { return Deed::Leave };
         let now = self.maps.now_ns();
-        if !self.wants_cookie(listener, now) || self.has_payload() || !self.daemon_lives(now) {
+        if !self.wants_cookie(listener, now) || !self.daemon_lives(now) {
             return Deed::Leave;
+        }
+        if self.has_payload() {
+            return if self.maps.admit_syn_data(now) { Deed::Leave } else { Deed::SynData };
         }
         if let Some(flaw) = self.flaw(headers) {
             return flaw;
@@ -410,24 +419,32 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         }
         self.read_options(headers);
         let timestamps = headers.options.timestamps();
+        let listener = self.listener_of_connection();
         let now = self.maps.now_ns();
         match self.recognise(headers, &entry, flags, timestamps) {
             Repeated::Reopens => return Deed::Leave,
             Repeated::InOrder => return Deed::Ignore,
-            Repeated::Fin => self.maps.restart_time_wait(self.key, now + self.time_wait_ns()),
+            Repeated::Fin => self.maps.restart_time_wait(self.key, now + self.time_wait_ns(listener)),
             Repeated::Old if !self.maps.admit_time_wait_ack(now) => return Deed::Ignore,
             Repeated::Old => {}
         }
-        let window = match self.listener {
-            Some(listener) => listener.window,
-            None => u16::MAX,
-        };
-        begin(reply, self.listener, ACK);
-        (reply.seq, reply.ack, reply.window) = (entry.snd_nxt, entry.rcv_nxt, window);
+        begin(reply, listener, ACK);
+        // The peer has said that nothing follows its FIN: what the window is does not matter.
+        (reply.seq, reply.ack, reply.window) = (entry.snd_nxt, entry.rcv_nxt, u16::MAX);
         if entry.flags & FLAG_TIMESTAMPS != 0 {
             reply.timestamps(cookie::timestamp_clock(now), entry.ts_recent);
         }
         Deed::TimeWait
+    }
+
+    /// The listener of a connection's port, whose parameters its answers have. (The decision did not look for it.)
+    #[inline(always)]
+    fn listener_of_connection(&self) -> Option<&ListenerValue> {
+        let (addr, port) = (self.key.local_addr, self.key.local_port);
+        if let Some(listener) = self.maps.listener(&ListenerKey { addr, port, pad: 0 }) {
+            return Some(listener);
+        }
+        self.maps.listener(&ListenerKey { addr: self.key.local_wildcard(), port, pad: 0 })
     }
 
     #[inline(always)]
@@ -457,8 +474,8 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     }
 
     #[inline(always)]
-    fn time_wait_ns(&self) -> u64 {
-        let millis = match (self.listener, self.maps.config()) {
+    fn time_wait_ns(&self, listener: Option<&ListenerValue>) -> u64 {
+        let millis = match (listener, self.maps.config()) {
             (Some(listener), _) => listener.time_wait_ms,
             (None, Some(config)) => config.time_wait_ms,
             (None, None) => 0,

@@ -13,13 +13,12 @@ use core::time::Duration;
 use tcp_common::ConnectionKey;
 
 use crate::config::TcpConfig;
+use crate::limits::MAX_CLASSES;
 use crate::seq::SeqNum;
 use crate::time::{Compact, Instant};
 
 /// Records of a chunk; chunks never move.
 const CHUNK: usize = 256;
-/// Sets of parameters, at most; connections with yet others stay as they are.
-const MAX_CLASSES: usize = 256;
 /// Places of records that have left, kept at most beyond one for each that stands in a line.
 const SLACK: usize = 64;
 /// Of a place whose record has left.

@@ -3,8 +3,11 @@
 
 mod common;
 
+use common::crowd::{Crowd, PEER_ISN};
 use common::{Trace, plain};
-use tcp_proto::{ConnectionInfo, ConnectionKey, ConnectionValue, Device, Instant, NoEntry, State, TcpConfig, turn};
+use tcp_proto::{
+    ConnectionInfo, ConnectionKey, ConnectionValue, Device, Instant, NoEntry, StackConfig, State, TcpConfig, turn,
+};
 
 /// The peer's SYN: without options that agree on anything, and with timestamps.
 const SYNS: [&str; 2] = ["S 0:0 <mss 1460,ws 7>", "S 0:0 <mss 1460,ws 7,ts 100 0>"];
@@ -149,4 +152,32 @@ fn a_record_makes_room_and_ends_with_all_others() {
     assert_eq!((t.stack.count(State::TIME_WAIT), t.stack.take_table_removals().len()), (0, 1));
     assert!(row(&t).is_none());
     t.assert_empty();
+}
+
+#[test]
+fn connections_with_more_sets_of_parameters_than_are_kept_stay_until_time_wait_ends() {
+    const SETS: u16 = 256;
+    let mut crowd = Crowd::new(StackConfig { max_connections: 1000, ..StackConfig::default() }, plain());
+    for port in 1..=SETS + 2 {
+        crowd.send(port, "S 0:0 <mss 1460>", PEER_ISN, 0);
+        let number = crowd.sent()[0].seq + 1;
+        crowd.send(port, ". 0:0", PEER_ISN + 1, number);
+        let id = crowd.stack.accept(crowd.listener).expect("a connection");
+        let mut connection = crowd.stack.connection(crowd.now, id).expect("it is alive");
+        connection.set_retries2(port.into());
+        connection.close();
+        crowd.sent();
+        crowd.send(port, "FA 0:0", PEER_ISN + 1, number + 1);
+        crowd.sent();
+    }
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    let later = crowd.now + common::ms(1000);
+    crowd.stack.take_table_writes(later, &mut new, &mut changed);
+    crowd.stack.handle_timeout(later);
+    let mut rows = Vec::new();
+    assert_eq!(crowd.stack.snapshot(later, 0, 10_000, &mut rows), None);
+    let records = rows.iter().filter(|row| row.is_record).count();
+    assert_eq!((rows.len(), records), (usize::from(SETS) + 2, usize::from(SETS)));
+    crowd.stack.handle_timeout(later + common::ms(60_000));
+    assert_eq!(crowd.stack.count(State::TIME_WAIT), 0);
 }

@@ -81,13 +81,21 @@ pub struct WorkerDevice<T = xdp::ConnectionTable> {
     table: T,
     exchange: Exchange,
     demands: Option<xdp::CookieDemands>,
+    /// Whether the program answers by itself.
+    program_answers: bool,
     table_errors: u64,
 }
 
 impl<T: Table> WorkerDevice<T> {
     /// The device of the worker of the socket's queue; `exchange` is that queue's end of [`Exchange::among`].
     pub fn new(socket: XskSocket, table: T, exchange: Exchange) -> Self {
-        WorkerDevice { socket, table, exchange, demands: None, table_errors: 0 }
+        WorkerDevice { socket, table, exchange, demands: None, program_answers: false, table_errors: 0 }
+    }
+
+    /// The same for a program that answers by itself (or not): it acknowledges repeated FINs, which prolongs TIME_WAIT.
+    #[must_use]
+    pub fn with_answers(self, program_answers: bool) -> Self {
+        WorkerDevice { program_answers, ..self }
     }
 
     /// The same for a program that issues SYN cookies, too: it is told through `demands` when the stack does.
@@ -198,6 +206,10 @@ impl<T: Table> Device for WorkerDevice<T> {
         {
             self.complain("delete from", &error);
         }
+    }
+
+    fn prolongs_time_waits(&mut self) -> bool {
+        self.program_answers
     }
 
     fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
