@@ -4,7 +4,7 @@
 //! XDP and can't move its work. The kernel's variant has GRO on at the server's end, which is what gives a veth without
 //! an XDP program NAPI. The kernel answers generated sources through a route and a fixed neighbour.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -230,11 +230,17 @@ fn thread_napi(end: &Namespace, core: usize) -> Result<()> {
     loop {
         let threads = kernel_threads(&prefix);
         if !threads.is_empty() {
-            return threads.into_iter().try_for_each(|pid| cpu::pin(Some(pid), core));
+            return threads.into_iter().try_for_each(|thread| place(thread, core));
         }
         ensure!(Instant::now() < deadline, "no thread {prefix}* appears: does the kernel have threaded NAPI?");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// On the client's core the generator would keep answers from being taken: the wire holds 256.
+fn place(thread: Pid, core: usize) -> Result<()> {
+    cpu::pin(Some(thread), core)?;
+    if core == CLIENT_CORE { cpu::go_first(Some(thread)) } else { Ok(()) }
 }
 
 fn kernel_threads(prefix: &str) -> Vec<Pid> {
@@ -251,10 +257,4 @@ fn set(end: &Namespace, file: &str, value: &str) -> Result<()> {
         end.command_without_bpffs("sh").args(["-ec", &line]).output().context("can't run ip (package iproute2)")?;
     ensure!(output.status.success(), "`{line}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
-}
-
-/// Both of the server's addresses, for messages.
-#[must_use]
-pub fn server_address(v6: bool) -> IpAddr {
-    if v6 { SERVER_V6 } else { SERVER_V4 }
 }
