@@ -24,6 +24,8 @@ pub const PORT: u16 = 7;
 
 /// Connections of the kernel's listener that wait, in both queues.
 const BACKLOG: i32 = 65_535;
+/// How often the client's end looks for frames, ns: the wire holds 256.
+const CLIENT_POLL_NS: &str = "50000";
 /// How long the threads of NAPI are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -114,6 +116,10 @@ impl BenchLab {
         let (server_v4, server_v6) = (SocketAddr::new(SERVER_V4, PORT), SocketAddr::new(SERVER_V6, PORT));
         let listener = if options.v6 { server_v6 } else { server_v4 };
         let server = start(&wire, options, listener)?;
+        // The client's end looks for answers by a timer: else the server's core would pay for waking it, by an
+        // interrupt to the other core for nearly every answer.
+        set(&wire.client, "gro_flush_timeout", CLIENT_POLL_NS)?;
+        set(&wire.client, "napi_defer_hard_irqs", "1000000")?;
         thread_napi(&wire.client, CLIENT_CORE)?;
         let receivers = thread_napi(&wire.server, SERVER_CORE)?;
         let ends = Ends { client: wire.client.mac()?, server: wire.server.mac()?, listener };
