@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Frames that are taken or sent at once.
 const BATCH: usize = 64;
 /// Longest run.
-const MAX_TIME: Duration = Duration::from_secs(120);
+const MAX_TIME: Duration = Duration::from_secs(300);
 
 /// What opening so many connections came to.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Client {
     /// Opens `count` connections, each from an address and port of its own, a window at a time.
     ///
     /// # Errors
-    /// When it takes longer than two minutes.
+    /// When it takes longer than five minutes.
     pub fn open(&mut self, count: usize) -> Result<Opened> {
         let mut run = Run::new(count, &self.template);
         let mut answers = Vec::new();

@@ -39,6 +39,15 @@ pub fn pin(thread: Option<Pid>, core: usize) -> Result<()> {
         .with_context(|| format!("can't keep a thread on core {core}: a bench wants two cores"))
 }
 
+/// Has a thread (`None`: the calling one) go before whatever else wants its core, the generator first of all.
+///
+/// # Errors
+/// When not run as root.
+pub fn go_first(thread: Option<Pid>) -> Result<()> {
+    let thread = thread.or_else(|| Some(rustix::thread::gettid()));
+    rustix::process::setpriority_process(thread, -20).context("can't raise a thread's priority")
+}
+
 /// Use of the CPUs between two moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub replies: Replies,
     /// CPUs.
     pub usage: Usage,
+    /// How long the server's threads ran, whatever else was on its core.
+    pub threads: Duration,
 }
 
 impl Outcome {
@@ -51,13 +53,14 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { sent, received, replies, usage } = self;
+        let Outcome { sent, received, replies, usage, threads } = self;
         let seconds = usage.wall.as_secs_f64();
         let per_second = |count: u64| count as f64 / seconds / 1000.0;
         write!(
             f,
             "{:.2} s: sent {:.1} k/s, received {:.1} k/s, answered: SYN-ACK {:.1} k/s, RST {:.1} k/s, other {:.1} k/s; \
-             busy: server's core {:.0} %, client's core {:.0} %, others' share {:.1} %; {:.3} us per frame received",
+             busy: server's core {:.0} %, client's core {:.0} %, others' share {:.1} %; {:.3} us per frame received, \
+             {:.3} us by the server's threads alone",
             seconds,
             per_second(*sent),
             per_second(*received),
@@ -68,6 +71,7 @@ impl fmt::Display for Outcome {
             usage.client.as_secs_f64() / seconds * 100.0,
             usage.foreign * 100.0,
             self.cost_per_frame(),
+            threads.as_secs_f64() * 1e6 / (*received).max(1) as f64,
         )
     }
 }
@@ -83,9 +87,11 @@ pub fn measure(lab: &BenchLab, kind: Kind, feed: Feed, bounds: &Bounds) -> Resul
         generator.flood(&Bounds { time: WARM_UP.min(bounds.time), ..*bounds }, || false)?;
         std::thread::sleep(SETTLE);
         let (before, replies) = (lab.traffic()?, lab.client.replies()?);
+        let ran = lab.running_time()?;
         let meter = Meter::start(&lab.processes())?;
         let sent = generator.flood(bounds, || false)?;
         let usage = meter.stop()?;
+        let threads = lab.running_time()?.saturating_sub(ran);
         std::thread::sleep(SETTLE);
         let (after, now) = (lab.traffic()?, lab.client.replies()?);
         let replies = Replies {
@@ -93,7 +99,7 @@ pub fn measure(lab: &BenchLab, kind: Kind, feed: Feed, bounds: &Bounds) -> Resul
             rst: now.rst - replies.rst,
             other: now.other - replies.other,
         };
-        Ok(Outcome { sent, received: after.received - before.received, replies, usage })
+        Ok(Outcome { sent, received: after.received - before.received, replies, usage, threads })
     })
 }
 

@@ -24,6 +24,12 @@ pub const MAX_TIME: Duration = Duration::from_secs(600);
 pub const MAX_COUNT: u64 = 1_000_000_000;
 /// Frames that are sent at once, at most: a quarter of a veth's ring.
 const BATCH: u64 = 64;
+/// Length of a call that sends live frames, frames of a paced one that are made at once, the least rate, and the rate
+/// that a generator without one is taken to have before its first call has ended.
+const LIVE_CALL: Duration = Duration::from_millis(400);
+const PACED_BATCH: u32 = 16;
+const MIN_LIVE_RATE: f64 = 2000.0;
+const FIRST_SPEED: f64 = 500_000.0;
 /// How far the generator may fall behind its rate before it gives up catching up: the frames of so much time.
 const MAX_LAG: Duration = Duration::from_millis(5);
 
@@ -82,8 +88,7 @@ enum Way {
 }
 
 impl Generator {
-    /// A generator at the client's end of a wire. The calling thread moves there for good, to the client's core, and
-    /// gives way to everything else on it.
+    /// A generator at the client's end of a wire. The calling thread moves there for good, to the client's core.
     ///
     /// # Errors
     /// When `client` is not a namespace that this process has made, and when the kernel refuses.
@@ -92,7 +97,6 @@ impl Generator {
         refuse_others(client.name())?;
         let index = interface_index(client)?;
         cpu::stay_on(CLIENT_CORE)?;
-        give_way()?;
         let way = match feed {
             Feed::Socket => {
                 let options = XskOptions::new(client.interface(), index, 1500, 0);
@@ -109,42 +113,68 @@ impl Generator {
     /// When the bounds are none, and when the kernel refuses.
     pub fn flood(&mut self, bounds: &Bounds, enough: impl Fn() -> bool) -> Result<u64> {
         bounds.check()?;
-        let (start, mut sent, mut skipped) = (Instant::now(), 0, 0);
-        while sent < bounds.count && !enough() {
-            let elapsed = start.elapsed();
-            if elapsed >= bounds.time {
-                break;
-            }
-            let due = bounds.due(elapsed).saturating_sub(sent + skipped);
-            if bounds.rate.is_some() {
-                let most = bounds.due(MAX_LAG).max(BATCH);
-                skipped += due.saturating_sub(most);
-            }
-            match due.min(BATCH).min(bounds.count - sent) {
-                0 => pause(bounds.rate),
-                now => sent += self.send(now)?,
-            }
-        }
-        Ok(sent)
-    }
-
-    /// Sends `count` frames at once, or fewer when there is no room, and says how many.
-    fn send(&mut self, count: u64) -> Result<u64> {
         match &mut self.way {
-            Way::Live { program, index } => {
-                program.send_live(&self.template, *index, count as u32)?;
-                Ok(count)
-            }
-            Way::Socket(socket) => {
-                let (template, random, mut sent) = (&self.template, &mut self.random, 0);
-                socket.transmit(count as usize, |memory| {
-                    sent += 1;
-                    Some(frame::fill(memory, template, &template.vary(random.next())))
-                });
-                Ok(sent)
-            }
+            Way::Socket(socket) => Ok(flood_socket(socket, &self.template, &mut self.random, bounds, enough)),
+            Way::Live { program, index } => flood_live(program, *index, &self.template, bounds, enough),
         }
     }
+}
+
+/// By batches, each when it is due.
+fn flood_socket(
+    socket: &mut XskSocket,
+    template: &Template,
+    random: &mut Random,
+    bounds: &Bounds,
+    enough: impl Fn() -> bool,
+) -> u64 {
+    let (start, mut sent, mut skipped) = (Instant::now(), 0, 0);
+    let behind = bounds.due(MAX_LAG).max(BATCH);
+    while sent < bounds.count && start.elapsed() < bounds.time && !enough() {
+        let due = bounds.due(start.elapsed()).saturating_sub(sent + skipped);
+        if bounds.rate.is_some() {
+            skipped += due.saturating_sub(behind);
+        }
+        let now = due.min(BATCH).min(bounds.count - sent);
+        if now == 0 {
+            pause(bounds.rate);
+            continue;
+        }
+        socket.transmit(now as usize, |memory| {
+            sent += 1;
+            Some(frame::fill(memory, template, &template.vary(random.next())))
+        });
+    }
+    sent
+}
+
+/// By calls that last a fraction of a second each: the program itself keeps the rate, the calls the other bounds.
+fn flood_live(
+    program: &mut GeneratorProgram,
+    index: u32,
+    template: &Template,
+    bounds: &Bounds,
+    enough: impl Fn() -> bool,
+) -> Result<u64> {
+    let slow = bounds.rate.is_some_and(|rate| rate < MIN_LIVE_RATE);
+    ensure!(!slow, "live frames come at {MIN_LIVE_RATE} a second or more; slower ones from a socket");
+    program.pace(bounds.rate)?;
+    let batch = if bounds.rate.is_some() { PACED_BATCH } else { BATCH as u32 };
+    let (start, mut sent, mut speed) = (Instant::now(), 0, bounds.rate.unwrap_or(FIRST_SPEED));
+    while sent < bounds.count && !enough() {
+        let left = bounds.time.saturating_sub(start.elapsed());
+        let count = ((left.min(LIVE_CALL).as_secs_f64() * speed) as u64).min(bounds.count - sent);
+        if count < u64::from(batch) && left < LIVE_CALL {
+            break;
+        }
+        let call = Instant::now();
+        program.send_live(template, index, count as u32, batch)?;
+        sent += count;
+        if bounds.rate.is_none() {
+            speed = (count as f64 / call.elapsed().as_secs_f64()).max(FIRST_SPEED / 100.0);
+        }
+    }
+    Ok(sent)
 }
 
 /// Between two batches of a slow flood; a fast one only lets others go first.
@@ -165,15 +195,6 @@ fn refuse_others(name: &str) -> Result<()> {
     if here != inode(&format!("/run/netns/{name}"))? || inode("/proc/1/ns/net").is_ok_and(|first| first == here) {
         bail!("a flood runs only in a namespace that it made itself: this thread is not in {name}");
     }
-    Ok(())
-}
-
-/// SCHED_IDLE for this thread: the client's receive work and its connections go first.
-fn give_way() -> Result<()> {
-    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let output = std::process::Command::new("chrt").args(["--idle", "--pid", "0", &thread]).output();
-    let output = output.context("can't run chrt (package util-linux)")?;
-    ensure!(output.status.success(), "chrt failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! XDP and can't move its work. The kernel's variant has GRO on at the server's end, which is what gives a veth without
 //! an XDP program NAPI. The kernel answers generated sources through a route and a fixed neighbour.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use rustix::process::Pid;
 
 use crate::cpu::{self, CLIENT_CORE, SERVER_CORE};
 use crate::frame::Ends;
+use crate::memory::running_time_ns;
 use crate::programs::{ClientEnd, ClientProgram};
 
 /// Where the server listens.
@@ -23,6 +24,8 @@ pub const PORT: u16 = 7;
 
 /// Connections of the kernel's listener that wait, in both queues.
 const BACKLOG: i32 = 65_535;
+/// How often the client's end looks for frames, ns: the wire holds 256.
+const CLIENT_POLL_NS: &str = "50000";
 /// How long the threads of NAPI are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -76,6 +79,8 @@ pub struct BenchLab {
     pub client: ClientProgram,
     /// The addresses of both ends.
     pub ends: Ends,
+    /// Threads of the server's receive work.
+    receivers: Vec<u32>,
     /// The wire; dropped last.
     pub wire: Wire,
 }
@@ -111,11 +116,14 @@ impl BenchLab {
         let (server_v4, server_v6) = (SocketAddr::new(SERVER_V4, PORT), SocketAddr::new(SERVER_V6, PORT));
         let listener = if options.v6 { server_v6 } else { server_v4 };
         let server = start(&wire, options, listener)?;
-        for (end, core) in [(&wire.client, CLIENT_CORE), (&wire.server, SERVER_CORE)] {
-            thread_napi(end, core)?;
-        }
+        // The client's end looks for answers by a timer: else the server's core would pay for waking it, by an
+        // interrupt to the other core for nearly every answer.
+        set(&wire.client, "gro_flush_timeout", CLIENT_POLL_NS)?;
+        set(&wire.client, "napi_defer_hard_irqs", "1000000")?;
+        thread_napi(&wire.client, CLIENT_CORE)?;
+        let receivers = thread_napi(&wire.server, SERVER_CORE)?;
         let ends = Ends { client: wire.client.mac()?, server: wire.server.mac()?, listener };
-        Ok(BenchLab { server, client, ends, wire })
+        Ok(BenchLab { server, client, ends, receivers, wire })
     }
 
     /// Processes of the lab beside the bench itself.
@@ -125,6 +133,17 @@ impl BenchLab {
             Server::Xtcp(daemon) => vec![daemon.pid()],
             Server::Kernel(_) => Vec::new(),
         }
+    }
+
+    /// How long the server's threads have run: those of its receive work, and the daemon's. Unlike busy time of a core
+    /// this leaves out what others do on it, and what interrupts do.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn running_time(&self) -> Result<Duration> {
+        let threads = self.receivers.iter().copied().chain(self.processes());
+        let times = threads.map(running_time_ns).collect::<Result<Vec<_>>>()?;
+        Ok(Duration::from_nanos(times.into_iter().sum()))
     }
 
     /// What the server's interface has counted.
@@ -222,19 +241,26 @@ fn kernel_listener(at: SocketAddr) -> Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Has threads do an interface's receive work, on one core.
-fn thread_napi(end: &Namespace, core: usize) -> Result<()> {
+/// Has threads do an interface's receive work, on one core, and returns their ids.
+fn thread_napi(end: &Namespace, core: usize) -> Result<Vec<u32>> {
     set(end, "threaded", "1")?;
     let prefix = format!("napi/{}-", end.interface());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let threads = kernel_threads(&prefix);
         if !threads.is_empty() {
-            return threads.into_iter().try_for_each(|pid| cpu::pin(Some(pid), core));
+            threads.iter().try_for_each(|thread| place(*thread, core))?;
+            return Ok(threads.into_iter().map(|thread| thread.as_raw_pid() as u32).collect());
         }
         ensure!(Instant::now() < deadline, "no thread {prefix}* appears: does the kernel have threaded NAPI?");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// On the client's core the generator would keep answers from being taken: the wire holds 256.
+fn place(thread: Pid, core: usize) -> Result<()> {
+    cpu::pin(Some(thread), core)?;
+    if core == CLIENT_CORE { cpu::go_first(Some(thread)) } else { Ok(()) }
 }
 
 fn kernel_threads(prefix: &str) -> Vec<Pid> {
@@ -251,10 +277,4 @@ fn set(end: &Namespace, file: &str, value: &str) -> Result<()> {
         end.command_without_bpffs("sh").args(["-ec", &line]).output().context("can't run ip (package iproute2)")?;
     ensure!(output.status.success(), "`{line}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
-}
-
-/// Both of the server's addresses, for messages.
-#[must_use]
-pub fn server_address(v6: bool) -> IpAddr {
-    if v6 { SERVER_V6 } else { SERVER_V4 }
 }

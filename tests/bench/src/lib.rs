@@ -5,6 +5,7 @@
 //! Leaves out tests of correctness: those are in `tests`.
 #![forbid(unsafe_code)]
 
+pub mod acceptor;
 pub mod benches;
 pub mod client;
 pub mod cpu;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bench::acceptor;
 use bench::benches::{ALL, Bench};
 use bench::cpu::{self, CLIENT_CORE};
 use bench::flood::measure;
@@ -30,6 +31,13 @@ enum Command {
     Run(RunArguments),
     /// Flood a server in a lab of its own, and say what came of it.
     Flood(FloodArguments),
+    /// Accept connections of the socket that is the standard input.
+    #[command(hide = true)]
+    Accept {
+        /// Close them at once.
+        #[arg(long)]
+        close: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +87,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Run(run) => benches(run),
         Command::Flood(flood) => one_flood(flood),
+        Command::Accept { close } => acceptor::accept(*close).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

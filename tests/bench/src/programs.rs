@@ -14,9 +14,6 @@ static CLIENT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 static GENERATOR: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-generator"));
 static LOOKUP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-lookup"));
 
-/// Frames that the kernel makes at once, at most.
-const LIVE_BATCH: u32 = 64;
-
 /// What the client's end of the wire does with what comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEnd {
@@ -103,6 +100,17 @@ impl GeneratorProgram {
         map.set(0, frame::words(template), 0).context("can't write the template")
     }
 
+    /// Sends frames to come at a rate per second; `None`: as fast as it goes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pace(&mut self, rate: Option<f64>) -> Result<()> {
+        let map = self.ebpf.map_mut("PACE").context("no map PACE")?;
+        let mut map = Array::<&mut MapData, [u64; 2]>::try_from(map)?;
+        let interval = rate.map_or(0, |rate| (1e9 / rate) as u64);
+        map.set(0, [0, interval], 0).context("can't write the rate")
+    }
+
     /// Hands every frame to `next` instead of sending it.
     ///
     /// # Errors
@@ -113,19 +121,19 @@ impl GeneratorProgram {
         map.set(0, next.fd()?, 0).context("can't chain the program to be measured")
     }
 
-    /// Sends `count` frames, as if they had come in on interface `index` and were sent out there, with one
-    /// system call.
+    /// Sends `count` frames, as if they had come in on interface `index` and were sent out there, `batch` at once, with one
+    /// system call. The kernel takes some 10 ms to begin and end it.
     ///
     /// # Errors
     /// When the kernel refuses (Linux 5.18 has live frames).
-    pub fn send_live(&mut self, template: &Template, index: u32, count: u32) -> Result<()> {
+    pub fn send_live(&mut self, template: &Template, index: u32, count: u32, batch: u32) -> Result<()> {
         let frame = &template.bytes[..template.length as usize];
         let context = context(frame.len() as u32, index);
         let options = || TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(&context),
             repeat: count,
-            attrs: TestRunAttrs::new().xdp_live_frames(count.min(LIVE_BATCH)),
+            attrs: TestRunAttrs::new().xdp_live_frames(batch.min(count)),
             ..TestRunOptions::new()
         };
         run(program(&mut self.ebpf, "generator")?, options).map(drop)

@@ -6,13 +6,23 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
 use aya_ebpf::btf_maps::{Array, ProgramArray};
-use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::cty::{c_long, c_void};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use bench_ebpf::{MAX_FRAME, Offsets, TCP_CHECKSUM, Template, V4, V6, Varied};
 
 #[btf_map]
 static TEMPLATE: Array<Template, 1> = Array::new();
+
+/// When the next frame is due (CLOCK_MONOTONIC, ns), and the time between two; 0: none.
+#[btf_map]
+static PACE: Array<[u64; 2], 1> = Array::new();
+
+/// Looks at the clock while a frame is not due, at most: some ms.
+const PATIENCE: u32 = 1 << 17;
+/// How far frames may fall behind before they are given up, ns.
+const MAX_LAG: u64 = 1_000_000;
 
 #[btf_map]
 static NEXT: ProgramArray<1> = ProgramArray::new();
@@ -21,6 +31,7 @@ static NEXT: ProgramArray<1> = ProgramArray::new();
 #[xdp]
 fn generator(context: XdpContext) -> u32 {
     let Some(template) = TEMPLATE.get(0) else { return XDP_ABORTED };
+    wait();
     copy(&context, &template.bytes);
     // SAFETY: the helper takes no argument and has no precondition.
     let random = || unsafe { bpf_get_prandom_u32() };
@@ -32,6 +43,31 @@ fn generator(context: XdpContext) -> u32 {
     // SAFETY: nothing is left to be dropped here.
     unsafe { NEXT.tail_call(&context, 0) };
     XDP_TX
+}
+
+/// Waits until the next frame is due. In the program, because a call of it takes milliseconds to set up.
+#[inline(always)]
+fn wait() {
+    let Some(pace) = PACE.get_ptr_mut(0) else { return };
+    // SAFETY: aligned words of a map entry, which stays where it is; one generator runs at a time.
+    let [due, interval] = unsafe { pace.read() };
+    if interval == 0 {
+        return;
+    }
+    let mut until = due;
+    // SAFETY: the callback has the type that the helper calls, and `until` outlives the call.
+    unsafe { bpf_loop(PATIENCE, is_due as *mut c_void, (&raw mut until).cast(), 0) };
+    // SAFETY: the helper takes no argument and has no precondition.
+    let earliest = unsafe { bpf_ktime_get_ns() } - MAX_LAG;
+    let next = if due > earliest { due } else { earliest } + interval;
+    // SAFETY: as above.
+    unsafe { pace.cast::<u64>().write(next) };
+}
+
+/// One turn: stops when the time has come.
+unsafe extern "C" fn is_due(_: u64, until: *mut u64) -> c_long {
+    // SAFETY: `wait` passed the address of its variable; the helper has no precondition.
+    c_long::from(unsafe { bpf_ktime_get_ns() >= *until })
 }
 
 /// Writes the template over the frame, by words, then by pairs of bytes: every frame has an even length.

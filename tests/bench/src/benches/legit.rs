@@ -39,6 +39,9 @@ const VARIANTS: [Variant; 5] = [
     (Subject::Kernel, RATES[1]),
 ];
 
+/// Share of the rate that has to be offered for a measurement to mean anything.
+const MIN_OFFERED: f64 = 0.9;
+
 /// How connections fared.
 #[derive(Clone, Copy, Debug)]
 struct Service {
@@ -53,10 +56,11 @@ pub fn run(options: &Options) -> Result<Vec<Report>> {
     let rounds = rounds(options, &VARIANTS, |(subject, rate)| {
         let lab = BenchLab::new(&LabOptions::flood(subject))?;
         let (service, sent, foreign) = measure(&lab, rate)?;
-        println!(
-            "  {subject:?} at {rate}/s (sent {sent}): {:.1} % in time, p99 {:.2} ms",
-            service.succeeded, service.p99
-        );
+        let Service { succeeded, p99 } = service;
+        println!("  {subject:?} at {rate} SYN/s ({sent:.0} sent): {succeeded:.1} % in time, p99 {p99:.2} ms");
+        if sent < f64::from(rate) * MIN_OFFERED {
+            println!("  TOO FEW SYNs: the generator did not have its core to itself");
+        }
         Ok(Sample { figures: service, foreign })
     })?;
     let p99 = |variant| pick(&rounds, variant, |service: &Service| service.p99);
@@ -78,8 +82,8 @@ pub fn run(options: &Options) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// The service, frames sent, and what others used of the CPUs.
-fn measure(lab: &BenchLab, rate: u32) -> Result<(Service, u64, f64)> {
+/// The service, SYNs sent per second, and what others used of the CPUs.
+fn measure(lab: &BenchLab, rate: u32) -> Result<(Service, f64, f64)> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let flood = (rate > 0).then(|| scope.spawn(|| flood(lab, rate, &stop)));
@@ -91,20 +95,23 @@ fn measure(lab: &BenchLab, rate: u32) -> Result<(Service, u64, f64)> {
         stop.store(true, Ordering::Relaxed);
         let sent = flood.map(|flood| flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((service?, sent.transpose()?.unwrap_or(0), foreign))
+        Ok((service?, sent.transpose()?.unwrap_or_default(), foreign))
     })
 }
 
-fn flood(lab: &BenchLab, rate: u32, stop: &AtomicBool) -> Result<u64> {
+fn flood(lab: &BenchLab, rate: u32, stop: &AtomicBool) -> Result<f64> {
     let mut generator = Generator::new(&lab.wire.client, Feed::Live, &frame::template(Kind::Syn, &lab.ends))?;
     let bounds = Bounds::of(Some(rate.into()), MAX_TIME.min(Duration::from_secs(30)));
-    generator.flood(&bounds, || stop.load(Ordering::Relaxed))
+    let start = Instant::now();
+    let sent = generator.flood(&bounds, || stop.load(Ordering::Relaxed))?;
+    Ok(sent as f64 / start.elapsed().as_secs_f64())
 }
 
 /// Opens connections at their times and sums up.
 fn connect_all(lab: &BenchLab) -> Result<Service> {
     lab.wire.client.move_in()?;
     cpu::stay_on(CLIENT_CORE)?;
+    cpu::go_first(None)?;
     let times = runtime()?.block_on(async {
         // The flood is under way when the first one comes.
         tokio::time::sleep(Duration::from_millis(300)).await;
