@@ -12,7 +12,7 @@ use crate::decide::{Answer, Maps, Question, Steer, Verdict};
 use crate::gauge::{Gauge, Reading, may_come_back};
 use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums};
 use crate::layout::{
-    ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerValue, OFFERS_ECN, OFFERS_SACK,
+    ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerKey, ListenerValue, OFFERS_ECN, OFFERS_SACK,
     OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE,
 };
 use crate::packet::{ACK, CWR, ECE, FIN, Frame, Place, RST, SYN};
@@ -411,19 +411,18 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         self.read_options(headers);
         let timestamps = headers.options.timestamps();
         let now = self.maps.now_ns();
-        match self.recognise(headers, &entry, flags, timestamps) {
+        let repeated = self.recognise(headers, &entry, flags, timestamps);
+        match repeated {
             Repeated::Reopens => return Deed::Leave,
             Repeated::InOrder => return Deed::Ignore,
-            Repeated::Fin => self.maps.restart_time_wait(self.key, now + self.time_wait_ns()),
             Repeated::Old if !self.maps.admit_time_wait_ack(now) => return Deed::Ignore,
-            Repeated::Old => {}
+            Repeated::Fin | Repeated::Old => {}
         }
-        let window = match self.listener {
-            Some(listener) => listener.window,
-            None => u16::MAX,
-        };
-        begin(reply, self.listener, ACK);
-        (reply.seq, reply.ack, reply.window) = (entry.snd_nxt, entry.rcv_nxt, window);
+        let millis = self.begin_time_wait_ack(reply);
+        if repeated == Repeated::Fin {
+            self.maps.restart_time_wait(self.key, now + u64::from(millis) * 1_000_000);
+        }
+        (reply.seq, reply.ack) = (entry.snd_nxt, entry.rcv_nxt);
         if entry.flags & FLAG_TIMESTAMPS != 0 {
             reply.timestamps(cookie::timestamp_clock(now), entry.ts_recent);
         }
@@ -456,14 +455,24 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         }
     }
 
-    #[inline(always)]
-    fn time_wait_ns(&self) -> u64 {
-        let millis = match (self.listener, self.maps.config()) {
-            (Some(listener), _) => listener.time_wait_ms,
-            (None, Some(config)) => config.time_wait_ms,
-            (None, None) => 0,
-        };
-        u64::from(millis) * 1_000_000
+    /// Begins an ACK as the listener says that the connection came from, if it came from one; how long TIME_WAIT lasts
+    /// then, ms. The decision about a connection's segment looks for no listener. (Not inlined, for the sake of the stack.)
+    #[inline(never)]
+    fn begin_time_wait_ack(&self, reply: &mut Reply) -> u32 {
+        let mut at = ListenerKey { addr: self.key.local_addr, port: self.key.local_port, pad: 0 };
+        if let Some(listener) = self.maps.listener(&at) {
+            return begin_ack_of(reply, listener);
+        }
+        at.addr = self.key.local_wildcard();
+        if let Some(listener) = self.maps.listener(&at) {
+            return begin_ack_of(reply, listener);
+        }
+        begin(reply, None, ACK);
+        reply.window = u16::MAX;
+        match self.maps.config() {
+            Some(config) => config.time_wait_ms,
+            None => 0,
+        }
     }
 
     #[inline(always)]
@@ -543,6 +552,14 @@ fn begin(reply: &mut Reply, listener: Option<&ListenerValue>, flags: u8) {
     reply.options = [0; 5];
 }
 
+/// Begins an ACK for what was a connection of `listener`; how long its TIME_WAIT lasts, ms.
+#[inline(always)]
+fn begin_ack_of(reply: &mut Reply, listener: &ListenerValue) -> u32 {
+    begin(reply, Some(listener), ACK);
+    reply.window = listener.window;
+    listener.time_wait_ms
+}
+
 /// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
 //= docs/rfc/rfc9293.md#MUST-15
 const DEFAULT_MSS_V4: u16 = 536;
@@ -568,4 +585,61 @@ fn is_host(key: &ConnectionKey) -> bool {
     let (high, low) = ((both >> 64) as u64, both as u64);
     let mapped = high == 0 && low >> 32 == 0xffff;
     source[0] != 0xff && !(high == 0 && low <= 1) && !mapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::answers::{answer_cases, handle};
+    use crate::cases::world::MemoryMaps;
+    use crate::counters::Outcome;
+
+    const NOW: u64 = 1_000 * cookie::EPOCH_NS + 12_345_678_901;
+
+    #[test]
+    fn every_case_is_answered_as_the_table_says() {
+        for case in answer_cases(NOW) {
+            let maps = MemoryMaps::new(&case.world);
+            case.before.iter().for_each(|frame| drop(handle(&maps, frame)));
+            let done = handle(&maps, &case.frame);
+            assert_eq!(done.deed.unwrap_or(Deed::Leave), case.deed, "{}", case.name);
+            assert_eq!(case.says.is_some(), done.deed.is_some_and(Deed::answers), "{}", case.name);
+            if let Some(says) = &case.says {
+                says.judge(case.name, &case.world, &done.reply, &(NOW..=NOW));
+            }
+            let inserted = maps.inserted().first().map(|(_, value)| *value);
+            assert_eq!(inserted, case.entry(NOW), "{}", case.name);
+            let deadline = maps.deadlines().first().map(|(_, deadline)| *deadline);
+            let expected = case.time_wait_ms.map(|millis| NOW + u64::from(millis) * 1_000_000);
+            assert_eq!(deadline, expected, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn the_cases_reach_every_deed_answer_and_reason() {
+        let cases = answer_cases(NOW);
+        for deed in (0..=13).map(Deed::from_number).filter(|deed| !matches!(deed, Deed::NoRoom | Deed::CutOff)) {
+            assert!(cases.iter().any(|case| case.deed == deed), "{deed:?}");
+        }
+        let outcomes = [
+            Outcome::AnswerCookie,
+            Outcome::AnswerReset,
+            Outcome::AnswerBadCookie,
+            Outcome::AnswerTimeWait,
+            Outcome::SteerCookie,
+        ];
+        for outcome in outcomes {
+            let reached =
+                cases.iter().filter_map(|case| case.deed.verdict()).any(|verdict| verdict.outcome() == outcome);
+            assert!(reached, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_deed_is_its_number() {
+        for number in 0..=13 {
+            assert_eq!(Deed::from_number(number) as u32, number);
+        }
+        assert_eq!(Deed::from_number(14), Deed::Leave);
+    }
 }
