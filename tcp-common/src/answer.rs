@@ -42,6 +42,8 @@ pub trait AnswerMaps: Maps {
     fn insert(&self, key: &ConnectionKey, value: &ConnectionValue);
     /// Charges one reset to this CPU's limit, an event every `interval_ns`; `false`: there were too many.
     fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool;
+    /// Charges one SYN with data for a daemon that sends cookies to this CPU's limit; `false`: there were too many.
+    fn admit_syn_data(&self, now_ns: u64) -> bool;
     /// Charges one ACK for a connection in TIME_WAIT to this CPU's limit; `false`: there were too many.
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool;
     /// Says that SYNs to this port are answered with cookies from now on.
@@ -107,6 +109,8 @@ pub enum Deed {
     NoRoom,
     /// It brought a bad cookie and is answered with a reset.
     ResetBadCookie,
+    /// Dropped: [`DropReason::SynData`].
+    SynData,
 }
 
 impl Deed {
@@ -128,6 +132,7 @@ impl Deed {
             Deed::ResetRate => Verdict::Drop(DropReason::ResetRate),
             Deed::Ignore => Verdict::Drop(DropReason::TimeWait),
             Deed::ResetBadCookie => Verdict::Answer(Answer::BadCookie),
+            Deed::SynData => Verdict::Drop(DropReason::SynData),
             Deed::NoRoom => Verdict::Drop(DropReason::NoRoom),
         })
     }
@@ -150,6 +155,7 @@ impl Deed {
             11 => Deed::Ignore,
             12 => Deed::NoRoom,
             13 => Deed::ResetBadCookie,
+            14 => Deed::SynData,
             _ => Deed::Leave,
         }
     }
@@ -207,8 +213,11 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     fn syn(&self, headers: &mut Headers, reply: &mut Reply) -> Deed {
         let Some(listener) = self.listener else { return Deed::Leave };
         let now = self.maps.now_ns();
-        if !self.wants_cookie(listener, now) || self.has_payload() || !self.daemon_lives(now) {
+        if !self.wants_cookie(listener, now) || !self.daemon_lives(now) {
             return Deed::Leave;
+        }
+        if self.has_payload() {
+            return if self.maps.admit_syn_data(now) { Deed::Leave } else { Deed::SynData };
         }
         if let Some(flaw) = self.flaw(headers) {
             return flaw;
@@ -410,23 +419,32 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         }
         self.read_options(headers);
         let timestamps = headers.options.timestamps();
+        let listener = self.listener_of_connection();
         let now = self.maps.now_ns();
-        let repeated = self.recognise(headers, &entry, flags, timestamps);
-        match repeated {
+        match self.recognise(headers, &entry, flags, timestamps) {
             Repeated::Reopens => return Deed::Leave,
             Repeated::InOrder => return Deed::Ignore,
+            Repeated::Fin => self.maps.restart_time_wait(self.key, now + self.time_wait_ns(listener)),
             Repeated::Old if !self.maps.admit_time_wait_ack(now) => return Deed::Ignore,
-            Repeated::Fin | Repeated::Old => {}
+            Repeated::Old => {}
         }
-        let millis = self.begin_time_wait_ack(reply);
-        if repeated == Repeated::Fin {
-            self.maps.restart_time_wait(self.key, now + u64::from(millis) * 1_000_000);
-        }
-        (reply.seq, reply.ack) = (entry.snd_nxt, entry.rcv_nxt);
+        begin(reply, listener, ACK);
+        // The peer has said that nothing follows its FIN: what the window is does not matter.
+        (reply.seq, reply.ack, reply.window) = (entry.snd_nxt, entry.rcv_nxt, u16::MAX);
         if entry.flags & FLAG_TIMESTAMPS != 0 {
             reply.timestamps(cookie::timestamp_clock(now), entry.ts_recent);
         }
         Deed::TimeWait
+    }
+
+    /// The listener of a connection's port, whose parameters its answers have. (The decision did not look for it.)
+    #[inline(always)]
+    fn listener_of_connection(&self) -> Option<&ListenerValue> {
+        let (addr, port) = (self.key.local_addr, self.key.local_port);
+        if let Some(listener) = self.maps.listener(&ListenerKey { addr, port, pad: 0 }) {
+            return Some(listener);
+        }
+        self.maps.listener(&ListenerKey { addr: self.key.local_wildcard(), port, pad: 0 })
     }
 
     #[inline(always)]
@@ -455,24 +473,14 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
         }
     }
 
-    /// Begins an ACK as the listener says that the connection came from, if it came from one; how long TIME_WAIT lasts
-    /// then, ms. The decision about a connection's segment looks for no listener. (Not inlined, for the sake of the stack.)
-    #[inline(never)]
-    fn begin_time_wait_ack(&self, reply: &mut Reply) -> u32 {
-        let mut at = ListenerKey { addr: self.key.local_addr, port: self.key.local_port, pad: 0 };
-        if let Some(listener) = self.maps.listener(&at) {
-            return begin_ack_of(reply, listener);
-        }
-        at.addr = self.key.local_wildcard();
-        if let Some(listener) = self.maps.listener(&at) {
-            return begin_ack_of(reply, listener);
-        }
-        begin(reply, None, ACK);
-        reply.window = u16::MAX;
-        match self.maps.config() {
-            Some(config) => config.time_wait_ms,
-            None => 0,
-        }
+    #[inline(always)]
+    fn time_wait_ns(&self, listener: Option<&ListenerValue>) -> u64 {
+        let millis = match (listener, self.maps.config()) {
+            (Some(listener), _) => listener.time_wait_ms,
+            (None, Some(config)) => config.time_wait_ms,
+            (None, None) => 0,
+        };
+        u64::from(millis) * 1_000_000
     }
 
     #[inline(always)]
@@ -552,14 +560,6 @@ fn begin(reply: &mut Reply, listener: Option<&ListenerValue>, flags: u8) {
     reply.options = [0; 5];
 }
 
-/// Begins an ACK for what was a connection of `listener`; how long its TIME_WAIT lasts, ms.
-#[inline(always)]
-fn begin_ack_of(reply: &mut Reply, listener: &ListenerValue) -> u32 {
-    begin(reply, Some(listener), ACK);
-    reply.window = listener.window;
-    listener.time_wait_ms
-}
-
 /// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
 //= docs/rfc/rfc9293.md#MUST-15
 const DEFAULT_MSS_V4: u16 = 536;
@@ -618,7 +618,7 @@ mod tests {
     #[test]
     fn the_cases_reach_every_deed_answer_and_reason() {
         let cases = answer_cases(NOW);
-        for deed in (0..=13).map(Deed::from_number).filter(|deed| !matches!(deed, Deed::NoRoom | Deed::CutOff)) {
+        for deed in (0..=14).map(Deed::from_number).filter(|deed| !matches!(deed, Deed::NoRoom | Deed::CutOff)) {
             assert!(cases.iter().any(|case| case.deed == deed), "{deed:?}");
         }
         let outcomes = [
@@ -637,9 +637,9 @@ mod tests {
 
     #[test]
     fn a_deed_is_its_number() {
-        for number in 0..=13 {
+        for number in 0..=14 {
             assert_eq!(Deed::from_number(number) as u32, number);
         }
-        assert_eq!(Deed::from_number(14), Deed::Leave);
+        assert_eq!(Deed::from_number(15), Deed::Leave);
     }
 }

@@ -165,6 +165,8 @@ counters! {
         /// Without connection and without a good cookie at a listener that takes cookies: data, which are never reset, and
         /// what `rst_rate` or `no_connection` leave unanswered.
         BadCookie, "bad_cookie", drop_bad_cookie;
+        /// A SYN with data, and this CPU has let through as many to listeners that send cookies as it may.
+        SynData, "syn_data", drop_syn_data;
         /// No connection, and the listener is to be silent (`no_connection = "drop"`).
         NoConnection, "no_connection", drop_no_connection;
         /// No connection, and this CPU has sent as many resets as it may (`rst_rate`).

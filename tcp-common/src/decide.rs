@@ -286,7 +286,10 @@ fn of_owned<M: Maps>(
 ) -> Verdict {
     match (owner.connection, shape) {
         (_, Err(DropReason::Fragment)) => Verdict::Drop(DropReason::Fragment),
-        (Some(Connection { queue, .. }), _) => Verdict::Steer(Steer::Connection { queue }),
+        // Only a new connection can come of a SYN in TIME_WAIT: whoever may not open one may not reopen one.
+        (Some(connection), shape) if !(connection.time_wait && matches!(shape, Ok(Class::Syn))) => {
+            Verdict::Steer(Steer::Connection { queue: connection.queue })
+        }
         (_, Err(reason)) => Verdict::Drop(reason),
         (_, Ok(Class::Rst)) => Verdict::Drop(DropReason::StrayRst),
         (_, Ok(class)) => match source::refusal(class, key, config, maps) {
@@ -296,12 +299,13 @@ fn of_owned<M: Maps>(
     }
 }
 
-/// What becomes of a segment that belongs to no connection, and whose source is not refused.
+/// What becomes of a segment that has no connection, or asks for one, and whose source is not refused.
 #[inline(always)]
 const fn welcome(owner: &Owner<'_>, class: Class) -> Verdict {
-    Verdict::Steer(match class {
-        Class::Syn if owner.listener.is_some() => Steer::Syn,
-        _ => Steer::NoConnection,
+    Verdict::Steer(match (owner.connection, class) {
+        (Some(connection), _) => Steer::Connection { queue: connection.queue },
+        (None, Class::Syn) if owner.listener.is_some() => Steer::Syn,
+        (None, _) => Steer::NoConnection,
     })
 }
 

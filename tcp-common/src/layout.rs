@@ -381,6 +381,11 @@ pub const RESET_BURST: u64 = 100;
 /// Time in which a CPU earns one more ACK for connections in TIME_WAIT, ns: 1,000 a second. A repeated FIN, whose sender
 /// knows the numbers, is always acknowledged.
 pub const TIME_WAIT_ACK_INTERVAL_NS: u64 = 1_000_000;
+/// Time in which a CPU earns one more SYN with data for a daemon whose listener sends cookies, ns: 1,000 a second. The
+/// program can't answer these (their checksum covers the data), and a flood of them must not reach the daemon either.
+pub const SYN_DATA_INTERVAL_NS: u64 = 1_000_000;
+/// Most such SYNs that a CPU gives to the daemon at once.
+pub const SYN_DATA_BURST: u64 = 100;
 /// Most such ACKs that a CPU sends at once.
 pub const TIME_WAIT_ACK_BURST: u64 = 100;
 

@@ -9,7 +9,7 @@ use network_types::eth::EtherType;
 use network_types::ip::IpProto;
 
 use crate::counters::{Class, DropReason};
-use crate::layout::ConnectionKey;
+use crate::layout::{ConnectionKey, is_mapped};
 
 /// Most IPv6 extension headers before the TCP header. Whose a packet with more is can't be told.
 pub const MAX_EXTENSIONS: usize = 4;
@@ -216,6 +216,10 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize, key: &mut ConnectionKey) -> Opt
     let extensions = extensions(frame, header[6], at + 40)?;
     key.local_addr = *part(header, 24)?;
     key.remote_addr = *part(header, 8)?;
+    // On the wire a mapped address is nobody's (RFC 4291 section 2.5.5.2); in the maps it would be an IPv4 host's.
+    if is_mapped(&key.local_addr) || is_mapped(&key.remote_addr) {
+        return None;
+    }
     Some(Network { protocol: extensions.next, payload: extensions.end, end, fragment: extensions.fragment })
 }
 

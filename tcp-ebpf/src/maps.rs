@@ -19,8 +19,8 @@ use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
-    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, RESET_BURST, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS,
-    VLAN_WORDS,
+    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, RESET_BURST, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS,
+    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, VLAN_WORDS,
 };
 use tcp_common::rate::RateLimit;
 
@@ -66,6 +66,10 @@ static RESET_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
 /// The ACKs for connections in TIME_WAIT that this CPU has sent.
 #[btf_map]
 static TIME_WAIT_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
+
+/// The SYNs with data that this CPU has let through to a daemon that sends cookies.
+#[btf_map]
+static SYN_DATA_LIMIT: PerCpuArray<RateLimit, 1> = PerCpuArray::new();
 
 /// The keys of cookies. Not pinned: nobody else has to know them.
 #[btf_map]
@@ -190,7 +194,11 @@ impl AnswerMaps for KernelMaps {
     #[inline(always)]
     fn time_wait(&self, key: &ConnectionKey) -> Option<TimeWait> {
         let value = CONNECTIONS.get_ptr(key)?;
-        // SAFETY: aligned words of a map entry, as in `connection`.
+        // SAFETY: an aligned word of a map entry, as in `connection`.
+        if unsafe { value.cast::<u8>().read() } != State::TIME_WAIT as u8 {
+            return None; // it has a successor by now
+        }
+        // SAFETY: as above.
         let entry = unsafe {
             TimeWait {
                 snd_nxt: (&raw const (*value).snd_nxt).read(),
@@ -219,6 +227,11 @@ impl AnswerMaps for KernelMaps {
     #[inline(always)]
     fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
         admit(&RESET_LIMIT, now_ns, interval_ns, RESET_BURST)
+    }
+
+    #[inline(always)]
+    fn admit_syn_data(&self, now_ns: u64) -> bool {
+        admit(&SYN_DATA_LIMIT, now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
     }
 
     #[inline(always)]

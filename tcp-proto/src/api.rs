@@ -154,6 +154,9 @@ pub struct ConnectionInfo {
     pub key: ConnectionKey,
     /// State.
     pub state: State,
+    /// Whether only a record is left of it (in TIME_WAIT): the connection table's entry has its counters and when it
+    /// entered the state. Here they are zero, like whatever else a record does not have.
+    pub is_record: bool,
     /// Since the connection was made.
     pub age: Duration,
     /// Since the state was entered.

@@ -40,6 +40,17 @@ pub trait Device {
 
     /// Deletes entries of the connection table.
     fn remove(&mut self, keys: &[ConnectionKey]);
+
+    /// Whether the program may have prolonged a TIME_WAIT that has not ended: it moves an entry's `deadline_ns` when it
+    /// acknowledges a repeated FIN. Asked every turn; if so, the entry of every TIME_WAIT that is due is looked up.
+    fn prolongs_time_waits(&mut self) -> bool {
+        false
+    }
+
+    /// The entry of `key`.
+    fn lookup(&mut self, _key: &ConnectionKey) -> Option<ConnectionValue> {
+        None
+    }
 }
 
 /// Turns once; returns when to turn again at the latest if no frame arrives and no application acts
@@ -58,6 +69,12 @@ pub fn turn<D: Device>(
     mut on_event: impl FnMut(&mut Stack, Event),
 ) -> Option<Instant> {
     device.receive(RECEIVE_BATCH, |frame| stack.handle_frame(now, frame));
+    if device.prolongs_time_waits() {
+        for key in stack.time_waits_due(now) {
+            let deadline = device.lookup(&key).map_or(now, |entry| Instant::from_nanos(entry.deadline_ns));
+            stack.prolong_time_wait(now, &key, deadline);
+        }
+    }
     stack.handle_timeout(now);
     while let Some(event) = stack.poll_event() {
         on_event(stack, event);

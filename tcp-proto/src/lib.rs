@@ -11,6 +11,8 @@ extern crate alloc;
 extern crate std;
 
 mod api;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod buffer;
 pub mod config;
 mod congestion;
@@ -24,6 +26,7 @@ mod limits;
 mod line;
 mod listener;
 mod random;
+mod records;
 mod recovery;
 mod rtt;
 mod seq;

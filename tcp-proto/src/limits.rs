@@ -37,6 +37,12 @@ pub(crate) const REFRESH_BATCH: usize = 256;
 pub(crate) const TABLE_FULL_EVICTIONS: usize = 64;
 /// How long a connection's state may be out of date in the connection table.
 pub(crate) const STATE_DELAY: Duration = Duration::from_millis(5);
+/// Sets of parameters whose connections in TIME_WAIT are kept as records, at most; those with yet others stay as they
+/// are.
+pub(crate) const MAX_CLASSES: usize = 256;
+/// How long a connection that nobody holds is in TIME_WAIT before it becomes a record: its last ACK has left by then, and
+/// its state is in the connection table.
+pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(100);
 /// How long a connection's slow-moving figures may be out of date in the connection table.
 pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -66,6 +66,15 @@ impl Shared {
         }
         room
     }
+
+    /// Whether one more challenge ACK may leave this second.
+    pub(crate) fn may_challenge(&mut self, now: Instant) -> bool {
+        let may = self.challenge_limit.take(now, &mut self.random);
+        if !may {
+            self.drops.count(DropReason::ChallengeRate);
+        }
+        may
+    }
 }
 
 /// A connection's view of the world while it handles one input.
@@ -90,10 +99,6 @@ impl Context<'_> {
 
     /// Whether one more challenge ACK may leave this second.
     pub(crate) fn may_challenge(&mut self) -> bool {
-        let may = self.shared.challenge_limit.take(self.now, &mut self.shared.random);
-        if !may {
-            self.drop(DropReason::ChallengeRate);
-        }
-        may
+        self.shared.may_challenge(self.now)
     }
 }

@@ -2,6 +2,7 @@
 //! connection; then [`Stack::settle`] does whatever follows from what it did there.
 
 mod cookies;
+mod time_wait;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -25,6 +26,7 @@ use crate::isn;
 use crate::limits::TABLE_FULL_EVICTIONS;
 use crate::line::Line;
 use crate::listener::Listeners;
+use crate::records::Records;
 use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
 use crate::slab::Slab;
@@ -38,6 +40,9 @@ pub use cookies::CookieDemand;
 /// How far above its predecessor's numbers a connection that succeeds one in TIME_WAIT starts, at least.
 const SUCCESSOR_GAP: u32 = 128_000;
 
+/// Of what [`Stack::by_key`] holds: the rest is the index of a record.
+const RECORD: u32 = 1 << 31;
+
 /// A connection and what the stack keeps about it.
 struct Entry {
     connection: Connection,
@@ -50,7 +55,7 @@ struct Entry {
     queue: Option<Queue>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400 bytes");
+const _: () = assert!(size_of::<Entry>() <= 376, "an idle connection fits in 376 bytes");
 
 /// The TCP of one worker.
 ///
@@ -64,7 +69,12 @@ const _: () = assert!(size_of::<Entry>() <= 400, "an idle connection fits in 400
 pub struct Stack {
     shared: Shared,
     entries: Slab<Entry>,
-    /// Indices of entries by 4-tuple. An entry that ended but is still being read is not in it.
+    /// Connections in TIME_WAIT that nobody holds.
+    records: Records,
+    /// Those that are to become records, and when; in order of that time.
+    settling: VecDeque<(ConnectionId, Instant)>,
+    /// Indices of entries and (with [`RECORD`]) of records by 4-tuple. An entry that ended but is still being read is not
+    /// in it.
     by_key: HashTable<u32>,
     hash_key: SipKey,
     listeners: Listeners,
@@ -92,11 +102,17 @@ impl Stack {
             })
         };
         let queue = config.queue;
+        let expected = config.max_connections.min(2 * config.share(config.max_connections));
         Stack {
-            by_key: HashTable::with_capacity(config.max_connections.min(1 << 20)),
+            // It never grows where this is all there will be: moving a million entries would hold up the worker. Nor is
+            // it so full that what leaves it would have to be cleared away often. What is not used is not touched.
+            // Queues that share a table get about as many connections each.
+            by_key: HashTable::with_capacity(expected + expected / 4),
             // Chance is each stack's own: what one chose must tell nothing of the others' choice.
             shared: Shared::new(config, derive(1), derive(2 + (u64::from(queue) << 32))),
             entries: Slab::new(),
+            records: Records::default(),
+            settling: VecDeque::new(),
             hash_key: derive(3),
             listeners: Listeners::default(),
             wheel: Wheel::new(now),
@@ -127,6 +143,7 @@ impl Stack {
         while let Some(index) = self.wheel.take_due(now) {
             self.act(now, index, |connection, cx| connection.timers_expire(cx));
         }
+        self.serve_time_waits(now);
     }
 
     /// The connection table did not take a new entry: its connection ends in silence.
@@ -172,19 +189,20 @@ impl Stack {
         changed: &mut Vec<(ConnectionKey, ConnectionValue)>,
     ) {
         let queue = self.shared.config.queue;
+        self.changes.take_finals(changed);
         for _ in 0..TableChanges::BATCH {
             let Some(id) = self.changes.next_refresh(now) else { break };
             if let Some(entry) = self.entry_mut(id) {
                 entry.table.begin_refresh();
                 if entry.table.written && entry.connection.state != State::CLOSED {
-                    changed.push((entry.connection.key, entry.connection.table_entry(queue)));
+                    changed.push((entry.connection.key, entry.connection.table_entry(now, queue)));
                 }
             }
         }
         while let Some(id) = self.changes.next_write(now) {
             if let Some(entry) = self.entry_mut(id).filter(|entry| entry.connection.state != State::CLOSED) {
                 let list = if entry.table.begin_write() { &mut *new } else { &mut *changed };
-                list.push((entry.connection.key, entry.connection.table_entry(queue)));
+                list.push((entry.connection.key, entry.connection.table_entry(now, queue)));
             }
         }
     }
@@ -207,7 +225,7 @@ impl Stack {
 
     /// A successor with the same 4-tuple has its own entry, or will write it over the old one.
     fn without_successor(&self, mut keys: Vec<ConnectionKey>) -> Vec<ConnectionKey> {
-        keys.retain(|key| self.find(key).is_none());
+        keys.retain(|key| self.find_slot(key).is_none());
         keys
     }
 
@@ -245,7 +263,7 @@ impl Stack {
     /// When [`Stack::handle_timeout`] (or the next table write) is due at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next(), self.changes.next_due()].into_iter().flatten().min()
+        [self.wheel.next(), self.changes.next_due(), self.next_time_wait()].into_iter().flatten().min()
     }
 
     // What the application asks for.
@@ -323,6 +341,7 @@ impl Stack {
     /// Aborts every connection (RST), also those in the background.
     pub fn abort_all(&mut self, now: Instant) {
         self.abort_if(now, |connection| connection.state != State::CLOSED);
+        self.end_all_records(now);
     }
 
     // Getters.
@@ -337,18 +356,32 @@ impl Stack {
     /// at the end. Start at 0. Listeners are not rows.
     #[must_use]
     pub fn snapshot(&self, now: Instant, cursor: usize, limit: usize, rows: &mut Vec<ConnectionInfo>) -> Option<usize> {
-        let end = (cursor + limit).min(self.entries.end() as usize);
-        let mtu = self.shared.config.mtu;
-        let connections = (cursor..end).filter_map(|index| self.entries.get(index as u32)).map(|e| &e.connection);
-        let alive = connections.filter(|connection| connection.state != State::CLOSED);
-        rows.extend(alive.map(|connection| connection.info(now, mtu)));
-        (end < self.entries.end() as usize).then_some(end)
+        let connections_end = self.entries.end() as usize;
+        let first_record = match cursor.checked_sub(RECORD as usize) {
+            Some(record) => record,
+            None => {
+                let end = (cursor + limit).min(connections_end);
+                let connections = (cursor..end).filter_map(|index| self.entries.get(index as u32));
+                let alive = connections.map(|e| &e.connection).filter(|connection| connection.state != State::CLOSED);
+                rows.extend(alive.map(|connection| connection.info(now, self.shared.config.mtu)));
+                if end < connections_end {
+                    return Some(end);
+                }
+                0
+            }
+        };
+        let looked_at = connections_end.saturating_sub(cursor);
+        let records_end = self.records.end() as usize;
+        let end = (first_record + limit.saturating_sub(looked_at)).min(records_end);
+        let records = (first_record..end).filter_map(|index| self.records.get(index as u32));
+        rows.extend(records.map(|record| self.record_info(now, record)));
+        (end < records_end).then_some(RECORD as usize + end)
     }
 
     /// Whether a connection in any state has this 4-tuple.
     #[must_use]
     pub fn has_connection(&self, key: &ConnectionKey) -> bool {
-        self.find(key).is_some()
+        self.find_slot(key).is_some()
     }
 
     /// Figures of a listener.
@@ -397,7 +430,8 @@ impl Stack {
     // Segments, on their way to a connection.
 
     fn segment_arrives(&mut self, now: Instant, key: ConnectionKey, link: LinkAddress, segment: &Segment<'_>) {
-        match self.find(&key) {
+        match self.find_slot(&key) {
+            Some(slot) if slot & RECORD != 0 => self.arrives_at_record(now, slot & !RECORD, link, segment),
             Some(index) if self.is_succeeded(index, segment) => self.succeed(now, index, link, segment),
             Some(index) if self.accept_queue_is_full(index, segment) => {}
             Some(index) => {
@@ -410,10 +444,17 @@ impl Stack {
 
     /// Whether a SYN ends a connection in TIME_WAIT because it starts the next one (RFC 6191).
     fn is_succeeded(&self, index: u32, segment: &Segment<'_>) -> bool {
+        let Some(entry) = self.entries.get(index) else { return false };
+        entry.connection.state == State::TIME_WAIT
+            && self.is_welcome(&entry.connection.key, segment)
+            && entry.connection.may_be_succeeded_by(segment)
+    }
+
+    /// Whether a segment opens a connection for which a listener has room.
+    fn is_welcome(&self, key: &ConnectionKey, segment: &Segment<'_>) -> bool {
         let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
-        let Some(entry) = self.entries.get(index).filter(|_| opens) else { return false };
-        let listener = self.listeners.find(entry.connection.key.local()).and_then(|id| self.listeners.get(id));
-        entry.connection.may_be_succeeded_by(segment) && listener.is_some_and(|l| !l.syn_queue_is_full())
+        let listener = || self.listeners.find(key.local()).and_then(|id| self.listeners.get(id));
+        opens && listener().is_some_and(|listener| !listener.syn_queue_is_full())
     }
 
     fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
@@ -532,8 +573,14 @@ impl Stack {
         siphash::<1, 3>(self.hash_key, &key.words())
     }
 
+    /// The index of a connection that is no record.
     fn find(&self, key: &ConnectionKey) -> Option<u32> {
-        let same = |&index: &u32| self.entries.get(index).is_some_and(|entry| entry.connection.key == *key);
+        self.find_slot(key).filter(|slot| slot & RECORD == 0)
+    }
+
+    /// What `by_key` holds for a 4-tuple.
+    fn find_slot(&self, key: &ConnectionKey) -> Option<u32> {
+        let same = |&slot: &u32| key_at(&self.entries, &self.records, slot).is_some_and(|found| found == *key);
         self.by_key.find(self.hash(key), same).copied()
     }
 
@@ -545,7 +592,7 @@ impl Stack {
     /// Whether there is room for one more connection, if need be at the cost of the oldest in TIME_WAIT.
     fn make_room(&mut self, now: Instant) -> bool {
         let limit = self.shared.config.max_connections;
-        while self.entries.len() >= limit {
+        while self.entries.len() + self.records.len() >= limit {
             if !self.evict_time_wait(now) {
                 self.shared.drops.count(DropReason::TooManyConnections);
                 return false;
@@ -556,10 +603,17 @@ impl Stack {
 
     /// Ends the connection that has been in TIME_WAIT longest; whether there was one.
     fn evict_time_wait(&mut self, now: Instant) -> bool {
-        let Some(id) = self.take_from_line(Queue::TimeWait) else { return false };
-        self.shared.drops.count(DropReason::TimeWaitEvicted);
         let removals = self.changes.removals();
-        let ended = self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some();
+        // Whoever is a record has been there for longer than those who are not yet.
+        let ended = if let Some(index) = self.records.oldest(now) {
+            self.end_record(now, index);
+            true
+        } else if let Some(id) = self.take_from_line(Queue::TimeWait) {
+            self.act(now, id.index, |connection, cx| connection.is_succeeded(cx)).is_some()
+        } else {
+            return false;
+        };
+        self.shared.drops.count(DropReason::TimeWaitEvicted);
         self.changes.hasten_removals(removals);
         ended
     }
@@ -589,13 +643,13 @@ impl Stack {
         self.lines[queue as usize].take(|id| stands_in(entries, id, queue))
     }
 
-    /// Lets a connection change its line.
-    fn note_line(&mut self, id: ConnectionId) {
-        let Some(entry) = self.entries.get_mut(id.index) else { return };
+    /// Lets a connection change its line; the line that it joins.
+    fn note_line(&mut self, id: ConnectionId) -> Option<Queue> {
+        let entry = self.entries.get_mut(id.index)?;
         let is = entry.connection.queue();
         let was = core::mem::replace(&mut entry.queue, is);
         if was == is {
-            return;
+            return None;
         }
         if let Some(was) = was {
             self.lines[was as usize].leave();
@@ -604,6 +658,7 @@ impl Stack {
             let entries = &self.entries;
             self.lines[is as usize].join(id, |id| stands_in(entries, id, is));
         }
+        is
     }
 
     /// Where our numbers begin; `above`: numbers of a predecessor that they must exceed.
@@ -628,10 +683,9 @@ impl Stack {
             ready: false,
             queue: None,
         });
-        let (entries, hash_key) = (&self.entries, self.hash_key);
-        let rehash = |&index: &u32| {
-            entries.get(index).map_or(0, |entry| siphash::<1, 3>(hash_key, &entry.connection.key.words()))
-        };
+        let (entries, records, hash_key) = (&self.entries, &self.records, self.hash_key);
+        let rehash =
+            |&slot: &u32| key_at(entries, records, slot).map_or(0, |key| siphash::<1, 3>(hash_key, &key.words()));
         self.by_key.insert_unique(siphash::<1, 3>(hash_key, &key.words()), id.index, rehash);
         id
     }
@@ -642,14 +696,14 @@ impl Stack {
     fn choose_port(&mut self, mut local: SocketAddr, remote: SocketAddr) -> Result<ConnectionKey, ConnectError> {
         if local.port() != 0 {
             let key = ConnectionKey::new(local, remote);
-            return if self.find(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
+            return if self.find_slot(&key).is_none() { Ok(key) } else { Err(ConnectError::InUse) };
         }
         let ports = self.shared.config.own_ports();
         let start = self.shared.random.below(ports.len() as u32) as usize;
         for port in ports.clone().skip(start).chain(ports.take(start)) {
             local.set_port(port as u16);
             let key = ConnectionKey::new(local, remote);
-            if self.find(&key).is_none() {
+            if self.find_slot(&key).is_none() {
                 return Ok(key);
             }
         }
@@ -687,7 +741,9 @@ impl Stack {
             }
             self.note_listener(id, was);
         }
-        self.note_line(id);
+        if self.note_line(id) == Some(Queue::TimeWait) {
+            self.settles(now, id);
+        }
         if is == State::CLOSED {
             self.bury(now, id)
         } else {
@@ -720,7 +776,7 @@ impl Stack {
 
     fn schedule(&mut self, now: Instant, id: ConnectionId) {
         let Some(entry) = self.entries.get_mut(id.index) else { return };
-        match entry.connection.timers.next() {
+        match entry.connection.timers.next(now) {
             Some(deadline) => self.wheel.arm(id.index, deadline),
             None => self.wheel.cancel(id.index),
         }
@@ -781,6 +837,14 @@ impl Stack {
     }
 }
 
+/// The 4-tuple of what `slot` of [`Stack::by_key`] names.
+fn key_at(entries: &Slab<Entry>, records: &Records, slot: u32) -> Option<ConnectionKey> {
+    match slot & RECORD {
+        0 => entries.get(slot).map(|entry| entry.connection.key),
+        _ => records.get(slot & !RECORD).map(crate::records::Record::key),
+    }
+}
+
 /// Whether a connection stands in the line `queue`.
 fn stands_in(entries: &Slab<Entry>, id: ConnectionId, queue: Queue) -> bool {
     entries.resolve(id).and_then(|index| entries.get(index)).is_some_and(|entry| entry.queue == Some(queue))
@@ -816,6 +880,15 @@ impl ConnectionMut<'_> {
     #[must_use]
     pub fn state(&self) -> State {
         self.get(|connection| connection.state)
+    }
+
+    /// The listener that its SYN came to, which may be closed by now; `None`: the application connected.
+    #[must_use]
+    pub fn listener(&self) -> Option<ListenerId> {
+        match self.get(|connection| connection.origin) {
+            Origin::Passive(listener) => Some(listener),
+            Origin::Active => None,
+        }
     }
 
     /// Queues as much of `bytes` as the send buffer takes; how many. Fewer than given: [`Event::Writable`] tells

@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use tcp_common::ConnectionKey;
+use tcp_common::{ConnectionKey, ConnectionValue};
 
 use crate::api::ConnectionId;
 use crate::limits::{REFRESH_BATCH, REFRESH_INTERVAL, STATE_DELAY};
@@ -33,6 +33,8 @@ pub(crate) struct TableChanges {
     changed: VecDeque<(ConnectionId, Instant)>,
     /// Connections whose figures moved, and when they are written; in order of that time.
     refreshes: VecDeque<(ConnectionId, Instant)>,
+    /// Last writes of connections that are records from now on.
+    finals: Vec<(ConnectionKey, ConnectionValue)>,
     removals: Vec<ConnectionKey>,
     /// Those of connections that made room for others.
     evictions: Vec<ConnectionKey>,
@@ -60,6 +62,21 @@ impl TableChanges {
         if status.written {
             self.removals.push(key);
         }
+    }
+
+    /// The entry, which is written, is to be removed at the end of the turn.
+    pub(crate) fn remove_written(&mut self, key: ConnectionKey) {
+        self.removals.push(key);
+    }
+
+    /// The connection's figures do not move any more: its entry is written once again.
+    pub(crate) fn finish(&mut self, key: ConnectionKey, value: ConnectionValue) {
+        self.finals.push((key, value));
+    }
+
+    /// Takes the last writes.
+    pub(crate) fn take_finals(&mut self, changed: &mut Vec<(ConnectionKey, ConnectionValue)>) {
+        changed.append(&mut self.finals);
     }
 
     /// The next connection whose entry is to be written now.
@@ -104,6 +121,16 @@ impl EntryStatus {
     pub(crate) fn begin_write(&mut self) -> bool {
         self.write_queued = false;
         !core::mem::replace(&mut self.written, true)
+    }
+
+    /// Whether the table has the connection's state.
+    pub(crate) fn is_settled(self) -> bool {
+        self.written && !self.write_queued
+    }
+
+    /// Whether the table does not have the connection's figures.
+    pub(crate) fn takes_refresh(self) -> bool {
+        self.refresh_queued
     }
 
     /// The figures are being written now.

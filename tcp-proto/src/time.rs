@@ -44,6 +44,34 @@ impl Instant {
     }
 }
 
+/// An instant in four bytes: milliseconds that start over every 49 days. It means something only beside an instant that
+/// is less than [`Compact::REACH`] away from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Compact(u32);
+
+impl Compact {
+    /// How far it may be from the instant that it is read beside: 24 days.
+    pub(crate) const REACH: Duration = Duration::from_secs(24 * 24 * 3600);
+
+    /// Of something that never was.
+    pub(crate) const NEVER: Compact = Compact(0);
+
+    /// The first whole millisecond at or after `instant`.
+    pub(crate) const fn at_or_after(instant: Instant) -> Self {
+        Compact(instant.0.div_ceil(1_000_000) as u32)
+    }
+
+    /// The instant it stands for, read at `now`.
+    pub(crate) const fn near(self, now: Instant) -> Instant {
+        Instant(now.as_millis().saturating_add_signed(self.from(now) as i64).saturating_mul(1_000_000))
+    }
+
+    /// How far it is from `now`, ms.
+    pub(crate) const fn from(self, now: Instant) -> i32 {
+        self.0.wrapping_sub(now.as_millis() as u32) as i32
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
     fn add(self, rhs: Duration) -> Instant {

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{Compact, Instant};
 
 /// The timers of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +54,20 @@ impl Timer {
     }
 }
 
-/// Deadlines of a connection; `Instant::MAX` stands for "not armed", so that the earliest is a plain minimum.
-#[derive(Clone, Debug)]
-pub(crate) struct Timers([Instant; Timer::ALL.len()]);
-
-impl Default for Timers {
-    fn default() -> Self {
-        Timers([Instant::MAX; Timer::ALL.len()])
-    }
+/// Deadlines of a connection. They are rounded up to whole milliseconds, like those of the wheel, and no further away
+/// than 24 days: what is armed for later expires then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers {
+    deadlines: [Compact; Timer::ALL.len()],
+    /// A bit for each timer.
+    armed: u8,
 }
 
 impl Timers {
     /// Arms `timer` to expire `after` from `now`, whether or not it was armed.
     pub(crate) fn arm(&mut self, timer: Timer, now: Instant, after: Duration) {
-        self.0[timer as usize] = now + after;
+        self.deadlines[timer as usize] = Compact::at_or_after(now + after.min(Compact::REACH));
+        self.armed |= 1 << timer as u8;
     }
 
     /// Arms `timer` unless it is armed already.
@@ -79,31 +79,34 @@ impl Timers {
 
     /// Stops `timer`.
     pub(crate) fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = Instant::MAX;
+        self.armed &= !(1 << timer as u8);
     }
 
     /// Stops every timer.
     pub(crate) fn stop_all(&mut self) {
-        *self = Timers::default();
+        self.armed = 0;
     }
 
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
-        self.0[timer as usize] != Instant::MAX
+        self.armed & 1 << timer as u8 != 0
     }
 
     /// Time that `timer` has left at `now`; `None`: it is not armed.
     pub(crate) fn left(&self, timer: Timer, now: Instant) -> Option<Duration> {
-        self.is_armed(timer).then(|| self.0[timer as usize].since(now))
+        self.deadline(timer, now).map(|deadline| deadline.since(now))
     }
 
-    /// The earliest deadline.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.iter().copied().min().filter(|&at| at != Instant::MAX)
+    /// The earliest deadline, read at `now`.
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        let far = |timer: Timer| if self.is_armed(timer) { self.deadlines[timer as usize].from(now) } else { i32::MAX };
+        let nearest = Timer::ALL.into_iter().min_by_key(|&timer| far(timer))?;
+        self.deadline(nearest, now)
     }
 
     /// Takes the first timer that is due at `now`: it is stopped.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
-        let due = Timer::ALL.into_iter().find(|&timer| self.is_armed(timer) && self.0[timer as usize] <= now)?;
+        let is_due = |timer: &Timer| self.deadline(*timer, now).is_some_and(|deadline| deadline <= now);
+        let due = Timer::ALL.into_iter().find(is_due)?;
         self.stop(due);
         Some(due)
     }
@@ -111,6 +114,10 @@ impl Timers {
     /// Armed timers and the time each has left at `now`.
     pub(crate) fn armed(&self, now: Instant) -> impl Iterator<Item = (&'static str, Duration)> + '_ {
         Timer::ALL.into_iter().filter_map(move |timer| Some((timer.name(), self.left(timer, now)?)))
+    }
+
+    fn deadline(&self, timer: Timer, now: Instant) -> Option<Instant> {
+        self.is_armed(timer).then(|| self.deadlines[timer as usize].near(now))
     }
 }
 
@@ -121,15 +128,27 @@ mod tests {
     #[test]
     fn the_earliest_deadline_counts_and_due_timers_are_served_once() {
         let mut timers = Timers::default();
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.next(Instant::default()), None);
         let now = Instant::from_millis(10);
         timers.arm(Timer::Keepalive, now, Duration::from_millis(50));
         timers.arm(Timer::DelayedAck, now, Duration::from_millis(40));
         timers.arm_if_idle(Timer::DelayedAck, now, Duration::from_millis(1));
-        assert_eq!(timers.next(), Some(Instant::from_millis(50)));
+        assert_eq!(timers.next(now), Some(Instant::from_millis(50)));
         assert_eq!(timers.take_due(Instant::from_millis(49)), None);
         assert_eq!(timers.take_due(Instant::from_millis(70)), Some(Timer::DelayedAck));
         assert_eq!(timers.take_due(Instant::from_millis(70)), Some(Timer::Keepalive));
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.next(now), None);
+    }
+
+    #[test]
+    fn deadlines_are_right_when_their_milliseconds_start_over_and_no_more_than_24_days_away() {
+        let now = Instant::from_nanos((1 << 32) * 1_000_000 - 999_999);
+        let mut timers = Timers::default();
+        timers.arm(Timer::Keepalive, now, Duration::from_millis(5));
+        assert_eq!(timers.next(now), Some(Instant::from_millis((1 << 32) + 5)));
+        assert_eq!(timers.take_due(now), None);
+        assert_eq!(timers.take_due(now + Duration::from_millis(6)), Some(Timer::Keepalive));
+        timers.arm(Timer::Keepalive, now, Duration::MAX);
+        assert_eq!(timers.next(now), Some(Instant::from_millis(1 << 32) + Compact::REACH));
     }
 }

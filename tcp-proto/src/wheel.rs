@@ -1,32 +1,36 @@
 //! A hierarchical timing wheel (Varghese and Lauck, 1987) that orders connections by their next deadline.
 //! Arming and cancelling are O(1) however many are armed; the resolution is one millisecond, rounded up, so
-//! that nothing fires early. Entries are the indices of connections; each is armed at most once.
+//! that nothing fires early but what is armed for more than 24 days: that comes due then, to be armed again. Entries are the indices of connections; each is armed at most once.
 
 use alloc::vec::Vec;
 
-use crate::time::Instant;
+use crate::time::{Compact, Instant};
 
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Seven levels of 64 slots reach 2^42 ms, about 139 years.
-const LEVELS: usize = 7;
+/// Six levels of 64 slots reach 2^36 ms; a link's four bytes reach 24 days.
+const LEVELS: usize = 6;
 const NANOS_PER_TICK: u64 = 1_000_000;
 const NONE: u32 = u32::MAX;
 /// List of entries that are due; the wheel's own lists come before it.
-const DUE: u32 = (LEVELS * SLOTS) as u32;
+const DUE: u16 = (LEVELS * SLOTS) as u16;
+/// The list of what is not armed.
+const NO_LIST: u16 = u16::MAX;
 
 /// Where an entry is.
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    /// Deadline, in ticks.
-    tick: u64,
+    /// Deadline.
+    at: Compact,
     previous: u32,
     next: u32,
-    /// The list it is on; `NONE`: not armed.
-    list: u32,
+    /// The list it is on; [`NO_LIST`]: not armed.
+    list: u16,
 }
 
-const UNARMED: Link = Link { tick: 0, previous: NONE, next: NONE, list: NONE };
+const _: () = assert!(size_of::<Link>() == 16);
+
+const UNARMED: Link = Link { at: Compact::NEVER, previous: NONE, next: NONE, list: NO_LIST };
 
 /// The wheel.
 pub(crate) struct Wheel {
@@ -50,21 +54,23 @@ impl Wheel {
 
     /// Arms `entry` for `deadline`, wherever it was before.
     pub(crate) fn arm(&mut self, entry: u32, deadline: Instant) {
-        let tick = deadline.as_nanos().div_ceil(NANOS_PER_TICK);
+        let now = self.now();
+        let deadline = deadline.max(now);
+        let at = Compact::at_or_after(now + deadline.since(now).min(Compact::REACH));
         if self.links.len() <= entry as usize {
             self.links.resize(entry as usize + 1, UNARMED);
         }
         let link = &self.links[entry as usize];
-        if link.list == NONE || link.tick != tick {
+        if link.list == NO_LIST || link.at != at {
             self.cancel(entry);
-            self.insert(entry, tick);
+            self.insert(entry, at);
         }
     }
 
     /// Disarms `entry`; nothing happens when it is not armed.
     pub(crate) fn cancel(&mut self, entry: u32) {
         let Some(&Link { previous, next, list, .. }) = self.links.get(entry as usize) else { return };
-        if list == NONE {
+        if list == NO_LIST {
             return;
         }
         match previous {
@@ -112,55 +118,55 @@ impl Wheel {
     }
 
     /// Moves every entry of a slot that time has reached: to the due list, or down the levels.
-    fn serve(&mut self, list: u32, tick: u64) {
+    fn serve(&mut self, list: u16, tick: u64) {
         self.elapsed = tick;
         while self.heads[list as usize] != NONE {
             let entry = self.heads[list as usize];
-            let tick = self.links[entry as usize].tick;
+            let at = self.links[entry as usize].at;
             self.cancel(entry);
-            self.insert(entry, tick);
+            self.insert(entry, at);
         }
     }
 
-    fn insert(&mut self, entry: u32, tick: u64) {
-        let list = self.list_for(tick);
+    fn insert(&mut self, entry: u32, at: Compact) {
+        let list = self.list_for(at.near(self.now()).as_millis());
         let next = self.heads[list as usize];
         if next != NONE {
             self.links[next as usize].previous = entry;
         }
         self.heads[list as usize] = entry;
-        self.links[entry as usize] = Link { tick, previous: NONE, next, list };
+        self.links[entry as usize] = Link { at, previous: NONE, next, list };
         if list != DUE {
             self.occupied[list as usize / SLOTS] |= 1 << (list as usize % SLOTS);
         }
     }
 
     /// The list for a deadline: the level is that of the highest digit (base 64) in which it differs from now.
-    fn list_for(&self, tick: u64) -> u32 {
+    fn list_for(&self, tick: u64) -> u16 {
         if tick <= self.elapsed {
             return DUE;
         }
         let highest_bit = 63 - (tick ^ self.elapsed).leading_zeros();
         let level = (highest_bit / SLOT_BITS).min(LEVELS as u32 - 1);
         let slot = (tick >> (SLOT_BITS * level)) as u32 % SLOTS as u32;
-        level * SLOTS as u32 + slot
+        (level * SLOTS as u32 + slot) as u16
     }
 
-    fn note_emptied(&mut self, list: u32) {
+    fn note_emptied(&mut self, list: u16) {
         if list != DUE && self.heads[list as usize] == NONE {
             self.occupied[list as usize / SLOTS] &= !(1 << (list as usize % SLOTS));
         }
     }
 
     /// The slot that time reaches next, and when. A lower level's next slot always comes before a higher one's.
-    fn next_slot(&self) -> Option<(u32, u64)> {
+    fn next_slot(&self) -> Option<(u16, u64)> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let shift = SLOT_BITS * level as u32;
         let current = (self.elapsed >> shift) as u32 % SLOTS as u32;
         let ahead = self.occupied[level].rotate_right(current).trailing_zeros();
         let slot = (current + ahead) % SLOTS as u32;
         let tick = ((self.elapsed >> shift) + u64::from(ahead)) << shift;
-        Some((level as u32 * SLOTS as u32 + slot, tick))
+        Some(((level as u32 * SLOTS as u32 + slot) as u16, tick))
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
         let mut now = millis(1_000_003);
         for step in 0..20_000u32 {
             let entry = random.below(500);
-            let reach = 1u64 << random.below(40);
+            let reach = 1u64 << random.below(39);
             match step % 5 {
                 0 => {
                     wheel.cancel(entry);

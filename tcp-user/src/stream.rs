@@ -12,7 +12,7 @@ use tcp_proto::{ConnectionId, Received};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-use crate::services::Reset;
+use crate::services::{Park, Reset};
 use crate::worker::{Endpoint, Interest};
 
 /// See the module. Reads and writes fail with `ConnectionReset`, `TimedOut` or `ConnectionAborted` once the
@@ -20,7 +20,7 @@ use crate::worker::{Endpoint, Interest};
 pub struct Stream {
     endpoint: Rc<Endpoint>,
     id: ConnectionId,
-    /// Whether the connection was given back already.
+    /// Whether the connection was given back or parked already.
     gone: bool,
 }
 
@@ -57,6 +57,17 @@ impl Drop for Stream {
 impl Reset for Stream {
     fn reset(self) {
         self.abort();
+    }
+}
+
+impl Park for Stream {
+    fn is_idle(&self) -> bool {
+        self.endpoint.is_idle(self.id)
+    }
+
+    fn park(mut self) {
+        self.gone = true;
+        self.endpoint.park(self.id);
     }
 }
 

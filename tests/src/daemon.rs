@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::Lab;
 use crate::maps::Maps;
-use crate::net::EPHEMERAL_PORTS;
+use crate::net::{EPHEMERAL_PORTS, Namespace};
 use crate::wait::{DEADLINE, until, until_it};
 
 /// How long a daemon may drain on drop before a second signal tells it to give up what is open.
@@ -46,7 +46,9 @@ pub fn xtcp<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command 
 /// A daemon's configuration while a test writes it.
 #[derive(Debug)]
 pub struct DaemonBuilder<'lab> {
-    lab: &'lab Lab,
+    server: &'lab Namespace,
+    /// Whose checker is to judge what the daemon sends.
+    lab: Option<&'lab Lab>,
     interface: String,
     control_socket: Option<PathBuf>,
     hide_bpffs: bool,
@@ -124,9 +126,16 @@ impl Connection {
 
 impl<'lab> DaemonBuilder<'lab> {
     pub(crate) fn new(lab: &'lab Lab) -> Self {
-        let interface = lab.server.interface().to_owned();
+        DaemonBuilder { lab: Some(lab), ..DaemonBuilder::on(&lab.server) }
+    }
+
+    /// A daemon in a namespace without a capture, which would cost more than what is to be measured.
+    #[must_use]
+    pub fn on(server: &'lab Namespace) -> Self {
+        let interface = server.interface().to_owned();
         DaemonBuilder {
-            lab,
+            server,
+            lab: None,
             interface,
             control_socket: None,
             hide_bpffs: false,
@@ -205,10 +214,10 @@ impl<'lab> DaemonBuilder<'lab> {
     /// # Panics
     /// When the binary is missing, and when the daemon does neither within [`DEADLINE`].
     pub fn try_start(self) -> Result<Daemon, Refusal> {
-        let mut checker = self.lab.checker();
-        checker.own(EPHEMERAL_PORTS);
-        self.ports.iter().for_each(|port| checker.own(*port..=*port));
-        drop(checker);
+        if let Some(mut checker) = self.lab.map(Lab::checker) {
+            checker.own(EPHEMERAL_PORTS);
+            self.ports.iter().for_each(|port| checker.own(*port..=*port));
+        }
         let directory = tempfile::tempdir().expect("a temporary directory");
         let control_socket = self.control_socket.clone().unwrap_or_else(|| directory.path().join("control.sock"));
         let config = directory.path().join("xtcp.toml");
@@ -219,9 +228,9 @@ impl<'lab> DaemonBuilder<'lab> {
     }
 
     fn command(&self) -> Command {
-        let server = &self.lab.server;
+        let binary = xtcp_binary();
         let mut command =
-            if self.hide_bpffs { server.command_without_bpffs(xtcp_binary()) } else { server.command(xtcp_binary()) };
+            if self.hide_bpffs { self.server.command_without_bpffs(binary) } else { self.server.command(binary) };
         command.args(["run", "--config"]);
         command
     }

@@ -64,6 +64,18 @@ impl Maps {
         self.bpftool("delete", "CONNECTIONS", &[&["key"], &key[..]].concat());
     }
 
+    /// Writes an entry of CONNECTIONS, byte by byte.
+    ///
+    /// # Panics
+    /// When bpftool fails.
+    pub fn put_connection(&self, key: &[u8; 40], value: &[u8; 64]) {
+        let words = |name: &str, bytes: &[u8]| {
+            std::iter::once(name.to_owned()).chain(bytes.iter().map(u8::to_string)).collect::<Vec<_>>()
+        };
+        let arguments = [words("key", key), words("value", value)].concat();
+        self.bpftool("update", "CONNECTIONS", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
     /// The kernel's id of a map: it stays the same as long as the map itself does.
     ///
     /// # Panics

@@ -403,6 +403,10 @@ impl Table for Recorder {
     fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError> {
         self.answer("delete", keys.len())
     }
+
+    fn lookup(&mut self, _key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
+        Ok(None)
+    }
 }
 
 #[test]

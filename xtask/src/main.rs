@@ -4,6 +4,7 @@
 //! It depends on nothing of the daemon, so that it builds with a plain stable toolchain and sets up the rest.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod demo;
 mod fuzz;
@@ -90,6 +91,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Compare xtcp with the kernel's TCP in labs of their own.
+    Bench {
+        /// Names of benches (none: all), and options: --rounds N, --noisy, --update-baseline.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Flood a server in a lab of its own with raw frames, and say what was sent, answered and spent.
+    Flood {
+        /// syn, ack or rst; --rate N, --seconds N, --count N, --feed socket|live, --against xtcp|kernel, --v6.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run every check and test; fails when anything is left behind.
     Test {
         /// Run the end-to-end tests five times over, and a soak of 20 minutes.
@@ -161,6 +174,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Fuzz { target, iterations, seed } => fuzz::run(target, *iterations, *seed),
         Command::Sim { goodput: true, .. } => sim::run(&["--goodput"]),
         Command::Sim { seeds, seed, trace, .. } => sim::seeds(*seeds, *seed, *trace),
+        Command::Bench { arguments } => bench::benches(arguments),
+        Command::Flood { arguments } => bench::flood(arguments),
         Command::Test { long } => test::run(*long),
         Command::Rfc { check } => rfc::run(*check),
         Command::EndToEnd { times, programs } => test::end_to_end(programs, *times),

@@ -33,6 +33,7 @@ pub fn run(long: bool) -> Result<ExitCode> {
     step("lints", || with_toolchain(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     step("unit tests of the daemon", || with_toolchain(&["test", "--package", "tcp-user"]))?;
     step("unit tests of the harness", || with_toolchain(&["test", "--package", "tests", "--lib"]))?;
+    step("unit tests of the benches", || with_toolchain(&["test", "--package", "bench", "--lib"]))?;
     step("the daemon and the XDP program", build::release)?;
     let programs = step("the end-to-end tests, built", test_programs)?;
     step("the end-to-end tests, as root", || raise_end_to_end(&programs, if long { LONG_RUNS } else { 1 }))?;

@@ -277,9 +277,8 @@ impl Bench {
     /// that text follows has no number of its own.)
     pub fn note_first(&mut self) {
         use State::{CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT};
-        let Some(row) = self.row().filter(|row| self.app.first.is_none() && row.state.is_synchronized()) else {
-            return;
-        };
+        let shows = |row: &ConnectionInfo| row.state.is_synchronized() && !row.is_record;
+        let Some(row) = self.row().filter(|row| self.app.first.is_none() && shows(row)) else { return };
         let before = row.rcv_nxt.wrapping_sub(row.bytes_in as u32);
         let finished = matches!(row.state, CLOSE_WAIT | CLOSING | LAST_ACK | TIME_WAIT);
         let candidates = if finished { [before.wrapping_sub(1), before] } else { [before; 2] };

@@ -9,6 +9,7 @@ use crate::counters::{Class, DropReason};
 use crate::decide::{Sockets, Steer, Verdict};
 use crate::prefix::Rule;
 use crate::source::SourceLimit;
+use crate::state::State;
 
 /// Every case.
 #[must_use]
@@ -429,6 +430,12 @@ fn prefixes() -> Vec<Case> {
         .when(deny("10.77.0.0/24")),
         own("a connection lives on when its peer is denied", SegmentFrame::v4(7, "A").build()).when(deny("10.0.0.0/8")),
         own("an IPv6 connection lives on when its peer is denied", SegmentFrame::v6(7, "A").build()).when(deny("::/0")),
+        denied("a denied source does not reopen its connection", SegmentFrame::v4(7, "S").build(), Class::Syn)
+            .when(deny("10.0.0.0/8"))
+            .when(|world| world.entry.state = State::TIME_WAIT),
+        own("TIME_WAIT ends as ever when its peer is denied", SegmentFrame::v4(7, "A").build())
+            .when(deny("10.0.0.0/8"))
+            .when(|world| world.entry.state = State::TIME_WAIT),
         taken("a SYN from beside a denied prefix is steered", stray("S").build()).when(deny("10.77.0.2/31")),
         taken("an allowed prefix in a denied one is taken", stray("S").build())
             .when(deny("10.0.0.0/8"))

@@ -14,7 +14,7 @@ use crate::headers::Step;
 use crate::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey,
     ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, RESET_BURST,
-    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
+    SYN_DATA_BURST, SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
 };
 use crate::prefix::{Prefix, Rule};
 use crate::rate::RateLimit;
@@ -187,6 +187,7 @@ pub struct MemoryMaps<'a> {
     icmp_limit: RefCell<RateLimit>,
     reset_limit: RefCell<RateLimit>,
     time_wait_limit: RefCell<RateLimit>,
+    syn_data_limit: RefCell<RateLimit>,
     gauges: RefCell<[Gauge; 8]>,
     inserted: RefCell<Vec<(ConnectionKey, ConnectionValue)>>,
     deadlines: RefCell<Vec<(ConnectionKey, u64)>>,
@@ -223,6 +224,7 @@ impl<'a> MemoryMaps<'a> {
             icmp_limit: RefCell::new(limit),
             reset_limit: RefCell::default(),
             time_wait_limit: RefCell::default(),
+            syn_data_limit: RefCell::default(),
             gauges: RefCell::default(),
             inserted: RefCell::default(),
             deadlines: RefCell::default(),
@@ -325,6 +327,10 @@ impl AnswerMaps for MemoryMaps<'_> {
 
     fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
         self.reset_limit.borrow_mut().admit(now_ns, interval_ns, RESET_BURST)
+    }
+
+    fn admit_syn_data(&self, now_ns: u64) -> bool {
+        self.syn_data_limit.borrow_mut().admit(now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
     }
 
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {

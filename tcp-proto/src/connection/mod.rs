@@ -12,7 +12,7 @@ mod path;
 pub(crate) mod receiver;
 mod sender;
 mod synchronized;
-mod time_wait;
+pub(crate) mod time_wait;
 mod user;
 
 use alloc::boxed::Box;
@@ -35,7 +35,7 @@ use crate::wire::Options;
 
 use ecn::Ecn;
 use flow::{Flow, Memory};
-use output::clock;
+pub(crate) use output::clock;
 use path::PathMtu;
 use receiver::Receiver;
 use sender::Sender;
@@ -394,7 +394,7 @@ impl Connection {
     }
 
     /// The connection table's entry.
-    pub(crate) fn table_entry(&self, queue: u16) -> ConnectionValue {
+    pub(crate) fn table_entry(&self, now: Instant, queue: u16) -> ConnectionValue {
         let timestamps = self.recv.timestamps();
         ConnectionValue {
             state: self.state,
@@ -404,7 +404,7 @@ impl Connection {
             rcv_nxt: self.recv.next.0,
             ts_recent: timestamps.unwrap_or(0),
             since_ns: self.since.as_nanos(),
-            deadline_ns: self.timers.next().map_or(0, Instant::as_nanos),
+            deadline_ns: self.timers.next(now).map_or(0, Instant::as_nanos),
             segments_in: self.counters.segments_in,
             segments_out: self.counters.segments_out,
             bytes_in: self.counters.bytes_in,
@@ -418,6 +418,7 @@ impl Connection {
         ConnectionInfo {
             key: self.key,
             state: self.state,
+            is_record: false,
             age: now.since(self.created),
             state_age: now.since(self.since),
             timers: self.timers.armed(now).collect(),

@@ -45,7 +45,7 @@ impl Piece {
 
 /// TSval: milliseconds of the clock that every connection and the XDP program share.
 //= docs/rfc/rfc7323.md#5.4-clock
-pub(super) fn clock(now: Instant) -> u32 {
+pub(crate) fn clock(now: Instant) -> u32 {
     tcp_common::cookie::timestamp_clock(now.as_nanos())
 }
 

@@ -100,7 +100,7 @@ impl Connection {
     }
 
     /// What the next ACK tells of a segment that is here already, if the peer understands it.
-    fn note_twice(&mut self, segment: &Segment<'_>) {
+    pub(super) fn note_twice(&mut self, segment: &Segment<'_>) {
         if self.sack_agreed {
             let span = Span { start: segment.seq, end: segment.seq + segment.payload.len() as u32 };
             self.recv.note_twice(span, self.counters.bytes_in);
@@ -181,7 +181,7 @@ impl Connection {
     /// other's ACKs for ever, and a stranger's segments must not make us send duplicate ACKs.
     //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable
     //= docs/rfc/rfc9293.md#3.10.7.4-1-unacceptable-RST
-    fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+    pub(super) fn answer_unacceptable(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         let repeats = segment.length() > 0 && !segment.syn() && self.recv.has_recently_had(segment.seq);
         let unlimited = repeats && self.state != State::TIME_WAIT;
         if !segment.rst() && (unlimited || self.may_answer(cx)) {
@@ -206,7 +206,7 @@ impl Connection {
             return NEXT;
         }
         if segment.seq != self.recv.next {
-            self.challenge(cx);
+            self.challenge(cx, DropReason::Challenged);
             return DONE;
         }
         let reason = match self.state {
@@ -231,14 +231,14 @@ impl Connection {
         if self.state == State::SYN_RCVD && self.origin != Origin::Active && in_window {
             self.end(cx, Cause::Abort, CloseReason::Reset);
         } else {
-            self.challenge(cx);
+            self.challenge(cx, DropReason::Challenged);
         }
         DONE
     }
 
     /// A challenge ACK (RFC 5961): the peer, if it is one, answers with what settles the matter.
-    fn challenge(&mut self, cx: &mut Context<'_>) {
-        cx.drop(DropReason::Challenged);
+    pub(super) fn challenge(&mut self, cx: &mut Context<'_>, reason: DropReason) {
+        cx.drop(reason);
         if self.may_challenge(cx) {
             cx.count(Figure::ChallengeAck);
             self.recv.owed.now = true;
@@ -300,10 +300,7 @@ impl Connection {
         if self.is_ack_in_range(segment) {
             return NEXT;
         }
-        cx.drop(DropReason::BadAck);
-        if self.may_challenge(cx) {
-            self.recv.owed.now = true;
-        }
+        self.challenge(cx, DropReason::BadAck);
         DONE
     }
 

@@ -40,6 +40,12 @@ pub trait Table {
     /// # Errors
     /// When the kernel refused the call as a whole.
     fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError>;
+
+    /// The entry of `key`; `None`: there is none.
+    ///
+    /// # Errors
+    /// When the kernel refused the call.
+    fn lookup(&mut self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError>;
 }
 
 impl Table for xdp::ConnectionTable {
@@ -63,6 +69,10 @@ impl Table for xdp::ConnectionTable {
     fn delete_batch(&mut self, keys: &[ConnectionKey]) -> Result<(), XdpError> {
         xdp::ConnectionTable::delete_batch(self, keys)
     }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
+        xdp::ConnectionTable::lookup(self, key)
+    }
 }
 
 /// A worker's packet interface and connection table.
@@ -71,13 +81,21 @@ pub struct WorkerDevice<T = xdp::ConnectionTable> {
     table: T,
     exchange: Exchange,
     demands: Option<xdp::CookieDemands>,
+    /// Whether the program answers by itself.
+    program_answers: bool,
     table_errors: u64,
 }
 
 impl<T: Table> WorkerDevice<T> {
     /// The device of the worker of the socket's queue; `exchange` is that queue's end of [`Exchange::among`].
     pub fn new(socket: XskSocket, table: T, exchange: Exchange) -> Self {
-        WorkerDevice { socket, table, exchange, demands: None, table_errors: 0 }
+        WorkerDevice { socket, table, exchange, demands: None, program_answers: false, table_errors: 0 }
+    }
+
+    /// The same for a program that answers by itself (or not): it acknowledges repeated FINs, which prolongs TIME_WAIT.
+    #[must_use]
+    pub fn with_answers(self, program_answers: bool) -> Self {
+        WorkerDevice { program_answers, ..self }
     }
 
     /// The same for a program that issues SYN cookies, too: it is told through `demands` when the stack does.
@@ -188,6 +206,17 @@ impl<T: Table> Device for WorkerDevice<T> {
         {
             self.complain("delete from", &error);
         }
+    }
+
+    fn prolongs_time_waits(&mut self) -> bool {
+        self.program_answers
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
+        self.table.lookup(key).unwrap_or_else(|error| {
+            self.complain("look into", &error);
+            None
+        })
     }
 }
 

@@ -255,6 +255,7 @@ mod tests {
         ConnectionInfo {
             key: ConnectionKey::new(local.parse().unwrap(), remote.parse().unwrap()),
             state: State::FIN_WAIT_2,
+            is_record: false,
             age: Duration::from_micros(12_345_678),
             state_age: Duration::from_millis(1),
             timers: vec![("fin_wait_2", Duration::from_secs(59))],

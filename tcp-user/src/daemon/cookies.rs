@@ -124,7 +124,11 @@ async fn sweep(context: &Context) -> Result<(), DaemonError> {
             tracing::debug!(queue = worker.queue, removed, "entries of cookies without connection");
         }
         match next {
-            Some(next) => cursor = Some(next),
+            Some(next) => {
+                cursor = Some(next);
+                // A sweep of a large table takes longer than the program believes in a silent daemon.
+                context.program.borrow_mut().heartbeat(worker::now().as_nanos())?;
+            }
             None => return Ok(()),
         }
         tokio::task::yield_now().await;

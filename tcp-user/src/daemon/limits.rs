@@ -179,13 +179,14 @@ mod tests {
     const TABLE: &str = include_str!("../../../docs/limits.md");
 
     /// Where the table's tests are.
-    const TESTS: [(&str, &str); 13] = [
+    const TESTS: &[(&str, &str)] = &[
         ("cookies", include_str!("../../../tcp-proto/tests/cookies.rs")),
         ("limits", include_str!("../../../tcp-proto/tests/limits.rs")),
         ("memory", include_str!("../../../tcp-proto/tests/memory.rs")),
         ("attacks", include_str!("../../../tcp-proto/tests/attacks.rs")),
         ("window", include_str!("../../../tcp-proto/tests/window.rs")),
         ("sack", include_str!("../../../tcp-proto/tests/sack.rs")),
+        ("time_wait", include_str!("../../../tcp-proto/tests/time_wait.rs")),
         ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
         ("e2e::sources", include_str!("../../../tests/tests/e2e/sources.rs")),
         ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),

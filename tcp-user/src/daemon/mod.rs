@@ -200,13 +200,13 @@ async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonEr
         ticks.tick().await;
         ring.tick(context).await?;
         let stats = context.gather().await?;
+        context.program.borrow_mut().heartbeat(worker::now().as_nanos())?;
         sweep.tick(context, &stats).await?;
         if ebb.is_low(stats.buffer_bytes, stats.buffer_bytes_freed) {
             // Besides the workers: it walks over all free memory. A worker waits for it only where it allocates.
             drop(tokio::task::spawn_blocking(crate::sys::memory::give_back));
         }
         let mut program = context.program.borrow_mut();
-        program.heartbeat(worker::now().as_nanos())?;
         program.set_listener_figures(stats.listener_values())?;
         for line in limits.look(&stats, Instant::now()) {
             tracing::warn!("{line}");

@@ -182,6 +182,7 @@ pub(super) async fn start_workers(
         let socket = XskSocket::bind(&options)?;
         program.register_socket(queue, socket.as_fd())?;
         let device = WorkerDevice::new(socket, program.connections()?, exchange)
+            .with_answers(answers(config, interface).enabled)
             .with_cookie_demands(program.cookie_demands(&listeners)?);
         let options = worker_options(config, interface, queue, seed, cookie_keys);
         workers.push(Worker::start(device, options).await?);
@@ -214,7 +215,7 @@ fn worker_options(
             ephemeral_ports: config.ephemeral_ports.clone(),
             stacks: interface.receive_queues as u16,
             accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
-            program_answers: false,
+            program_answers: answers(config, interface).enabled,
             rst_rate: config.rst_rate,
         },
         seed,

@@ -73,6 +73,11 @@ impl Half {
         self.done
     }
 
+    /// Whether nothing was read that is not written yet, not even the end.
+    pub fn holds_nothing(&self) -> bool {
+        self.pending.is_none() && !self.ended
+    }
+
     /// Copies until the source ends, then shuts the sink down.
     pub fn poll(&mut self, cx: &mut Context<'_>, path: &mut impl Path) -> Poll<Result<(), CopyError>> {
         let mut budget = BUFFERS_PER_POLL;

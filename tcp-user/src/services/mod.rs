@@ -26,7 +26,7 @@ pub type StatusPage = Rc<dyn Fn() -> String>;
 /// connection table shows them. Boxed, so that a connection costs what its own service needs.
 pub fn serve<S>(service: &Service, stream: S, status: &StatusPage) -> Pin<Box<dyn Future<Output = ()>>>
 where
-    S: AsyncRead + AsyncWrite + Reset + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Reset + Park + Unpin + 'static,
 {
     match service {
         Service::Echo => Box::pin(simple::echo(stream)),
@@ -36,6 +36,22 @@ where
         Service::Http => Box::pin(http::serve(stream, Rc::clone(status))),
         Service::Proxy(proxy) => Box::pin(proxy::serve(stream, proxy.backends[0].clone())),
     }
+}
+
+/// Whether a service keeps nothing of a connection whose peer is silent, so that it need not run until the peer speaks.
+/// (The http service keeps the time in which the request has to come, a proxy its backend's socket.)
+pub fn parks(service: &Service) -> bool {
+    matches!(service, Service::Echo | Service::Discard)
+}
+
+/// A connection that needs no task while its peer says nothing.
+pub trait Park {
+    /// Whether the peer has said nothing for a while, and nothing else is waited for. Who is woken to see it and does
+    /// not park is not asked again until something has moved.
+    fn is_idle(&self) -> bool;
+
+    /// Leaves the connection open. Its service starts again when there is something to read, or the end.
+    fn park(self);
 }
 
 /// Ends a connection with a reset, where there is such a thing, rather than a close.
@@ -58,4 +74,12 @@ impl Reset for UnixStream {
 #[cfg(test)]
 impl Reset for tokio::io::DuplexStream {
     fn reset(self) {}
+}
+
+#[cfg(test)]
+impl Park for tokio::io::DuplexStream {
+    fn is_idle(&self) -> bool {
+        false
+    }
+    fn park(self) {}
 }

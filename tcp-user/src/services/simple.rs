@@ -10,19 +10,44 @@ use jiff::tz::TimeZone;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::copy::{Between, CopyError, Half, IntoNothing, Loopback, copy};
-use super::{LINGER, Reset};
+use super::{LINGER, Park, Reset};
 
 /// RFC 862: sends back what it receives; the end of the stream, too.
-pub async fn echo<S: AsyncRead + AsyncWrite + Reset + Unpin>(mut stream: S) {
-    if copy(Loopback(&mut stream)).await.is_err() {
-        stream.reset();
+pub async fn echo<S: AsyncRead + AsyncWrite + Reset + Park + Unpin>(mut stream: S) {
+    match until_idle(&mut stream, |half, stream, cx| half.poll(cx, &mut Loopback(stream))).await {
+        Ended::Idle => stream.park(),
+        Ended::Copied(Err(_)) => stream.reset(),
+        Ended::Copied(Ok(())) => {}
     }
 }
 
 /// RFC 863: throws away what it receives, and closes when the peer has.
-pub async fn discard<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+pub async fn discard<S: AsyncRead + AsyncWrite + Park + Unpin>(mut stream: S) {
     // An error here is the peer's reset: there is nothing left to close.
-    let _ = copy(IntoNothing(&mut stream)).await;
+    if let Ended::Idle = until_idle(&mut stream, |half, stream, cx| half.poll(cx, &mut IntoNothing(stream))).await {
+        stream.park();
+    }
+}
+
+/// Why [`until_idle`] stopped.
+enum Ended {
+    /// The source ended, or a side failed.
+    Copied(Result<(), CopyError>),
+    /// Nothing moves, and nothing is held.
+    Idle,
+}
+
+/// Copies by `poll` until the source ends or the stream is idle.
+async fn until_idle<S: Park>(
+    stream: &mut S,
+    mut poll: impl FnMut(&mut Half, &mut S, &mut Context<'_>) -> Poll<Result<(), CopyError>>,
+) -> Ended {
+    let mut half = Half::default();
+    std::future::poll_fn(|cx| match poll(&mut half, stream, cx) {
+        Poll::Pending if half.holds_nothing() && stream.is_idle() => Poll::Ready(Ended::Idle),
+        outcome => outcome.map(Ended::Copied),
+    })
+    .await
 }
 
 /// RFC 867: sends date and time as one line and closes; what it receives is thrown away.

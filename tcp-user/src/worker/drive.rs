@@ -3,15 +3,16 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tcp_common::{ConnectionKey, State};
-use tcp_proto::Instant;
+use tcp_proto::{ConnectionId, Instant, ListenerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, yield_now};
 
 use super::{Command, Endpoint, Link, ListenerReport, Listening, ROWS_PER_TURN, Report, Slice, Work, bridge, clock};
+use crate::config::Service;
 use crate::services::{self, StatusPage};
 use crate::stats;
 
@@ -20,6 +21,8 @@ const STUCK_TURNS: u32 = 64;
 /// How long it is given at first, and how often that is doubled at most: 64 ms.
 const TRANSMIT_RETRY: Duration = Duration::from_millis(1);
 const RETRY_DOUBLINGS: u32 = 6;
+/// How often streams are looked through for idle ones.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Most turns that [`Command::Abort`] takes to send its resets.
 const ABORT_TURNS: usize = 4096;
 
@@ -27,6 +30,7 @@ const ABORT_TURNS: usize = 4096;
 pub struct Driver<L> {
     endpoint: Rc<Endpoint>,
     link: L,
+    /// Also those that are closed: their services go on.
     listeners: Vec<Listening>,
     status: StatusPage,
     inbox: mpsc::Receiver<Command>,
@@ -59,9 +63,11 @@ impl<L: Link> Driver<L> {
 
     /// Runs until nobody can send commands any more or the link fails.
     pub async fn run(mut self) -> io::Result<()> {
+        spawn_local(sweep(Rc::downgrade(&self.endpoint)));
         loop {
             let deadline = self.endpoint.turn(&mut self.link);
             self.accept();
+            self.unpark();
             self.report_drained();
             match self.wait(deadline).await? {
                 Woken::Turn => {}
@@ -75,14 +81,35 @@ impl<L: Link> Driver<L> {
         }
     }
 
-    /// Gives each connection that waits to its listener's service.
+    /// Gives each connection that waits to its listener's service; one that may be parked waits for its peer first.
     fn accept(&mut self) {
-        for id in self.endpoint.take_incoming() {
-            let Some(listener) = self.listeners.iter().find(|listener| listener.id == id) else { continue };
-            while let Some(stream) = self.endpoint.accept(id) {
-                spawn_local(services::serve(&listener.service, stream, &self.status));
+        for listener in self.endpoint.take_incoming() {
+            let parks = self.service(listener).is_some_and(services::parks);
+            while let Some(id) = self.endpoint.accept(listener) {
+                if !parks || !self.endpoint.is_quiet(id) {
+                    self.serve_connection(id);
+                }
             }
         }
+    }
+
+    /// Gives parked connections to which something happened to their services.
+    fn unpark(&mut self) {
+        for id in self.endpoint.take_stirred() {
+            self.serve_connection(id);
+        }
+    }
+
+    /// Starts the service of a connection's listener on it; without one it is closed.
+    fn serve_connection(&self, id: ConnectionId) {
+        let Some((listener, stream)) = self.endpoint.unpark(id) else { return };
+        if let Some(service) = listener.and_then(|listener| self.service(listener)) {
+            spawn_local(services::serve(service, stream, &self.status));
+        }
+    }
+
+    fn service(&self, id: ListenerId) -> Option<&Service> {
+        self.listeners.iter().find(|listener| listener.id == id).map(|listener| &*listener.service)
     }
 
     /// Waits for the next reason to turn. The tasks get their turn in any case.
@@ -127,9 +154,17 @@ impl<L: Link> Driver<L> {
         ControlFlow::Continue(())
     }
 
-    fn slice(&self, cursor: usize) -> Slice {
+    fn slice(&mut self, cursor: usize) -> Slice {
         let mut rows = Vec::with_capacity(ROWS_PER_TURN);
-        let next = self.endpoint.with_stack(|stack| stack.snapshot(clock::now(), cursor, ROWS_PER_TURN, &mut rows));
+        let now = clock::now();
+        let next = self.endpoint.with_stack(|stack| stack.snapshot(now, cursor, ROWS_PER_TURN, &mut rows));
+        for row in rows.iter_mut().filter(|row| row.is_record) {
+            if let Some(entry) = self.link.lookup(&row.key) {
+                row.state_age = now.since(Instant::from_nanos(entry.since_ns));
+                row.age = row.age.max(row.state_age);
+                (row.bytes_in, row.bytes_out) = (entry.bytes_in, entry.bytes_out);
+            }
+        }
         Slice { rows, next }
     }
 
@@ -156,7 +191,7 @@ impl<L: Link> Driver<L> {
 
     fn drain(&mut self, reply: oneshot::Sender<()>) {
         let now = clock::now();
-        for listener in self.listeners.drain(..) {
+        for listener in &self.listeners {
             self.endpoint.with_stack(|stack| stack.close_listener(now, listener.id));
         }
         self.draining = Some(reply);
@@ -190,6 +225,15 @@ impl<L: Link> Driver<L> {
 fn pause(stuck: u32) -> Option<Duration> {
     let pauses = stuck.checked_sub(STUCK_TURNS + 1)?;
     Some(TRANSMIT_RETRY * (1 << pauses.min(RETRY_DOUBLINGS)))
+}
+
+/// Looks for idle streams as long as there is an endpoint.
+async fn sweep(endpoint: Weak<Endpoint>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(endpoint) = endpoint.upgrade() else { return };
+        endpoint.sweep();
+    }
 }
 
 async fn sleep(patience: Option<Duration>) {

@@ -1,6 +1,9 @@
 //! The stack of one worker as the worker's own tasks see it: one [`Endpoint`] per thread, shared by the
 //! driver (which turns it) and by every stream (which act on it and wait for its events).
 //!
+//! A connection without a stream is parked: it costs nothing here. When something happens to it the driver is told
+//! ([`Endpoint::take_stirred`]), and starts its listener's service again on a new stream.
+//!
 //! It is borrowed only inside a call, never across an await; wakers are called after the borrow has ended.
 
 use std::cell::RefCell;
@@ -19,6 +22,9 @@ use tokio::sync::Notify;
 use super::clock;
 use crate::stream::Stream;
 
+/// Sweeps that find nothing to have happened on a stream after which it is idle.
+const IDLE_SWEEPS: u8 = 2;
+
 /// See the module.
 pub struct Endpoint {
     core: RefCell<Core>,
@@ -31,6 +37,8 @@ struct Core {
     waits: HashMap<ConnectionId, Wait>,
     /// Listeners with connections to accept.
     incoming: Vec<ListenerId>,
+    /// Parked connections to which something happened; may name one twice, or one that has a stream again.
+    stirred: Vec<ConnectionId>,
     /// Wakers to call once the borrow has ended.
     woken: Vec<Waker>,
 }
@@ -42,6 +50,15 @@ struct Wait {
     writer: Option<Waker>,
     connected: bool,
     closed: Option<CloseReason>,
+    /// Sweeps since the stream moved something last.
+    sweeps: u8,
+}
+
+impl Wait {
+    /// Whether the stream has waited for something to read, and for nothing else, since the last sweep but one.
+    fn is_idle(&self) -> bool {
+        self.sweeps >= IDLE_SWEEPS && self.writer.is_none() && self.closed.is_none()
+    }
 }
 
 /// What a stream waits for.
@@ -56,7 +73,8 @@ pub(crate) enum Interest {
 impl Endpoint {
     /// An endpoint around a fresh stack.
     pub fn new(stack: Stack) -> Rc<Self> {
-        let core = Core { stack, waits: HashMap::new(), incoming: Vec::new(), woken: Vec::new() };
+        let (incoming, stirred, woken) = (Vec::new(), Vec::new(), Vec::new());
+        let core = Core { stack, waits: HashMap::new(), incoming, stirred, woken };
         Rc::new(Endpoint { core: RefCell::new(core), acted: Notify::new() })
     }
 
@@ -68,12 +86,32 @@ impl Endpoint {
     /// Turns the stack once over `device`; see [`tcp_proto::turn`].
     pub fn turn(&self, device: &mut impl Device) -> Option<Instant> {
         let mut core = self.core.borrow_mut();
-        let Core { stack, waits, incoming, woken } = &mut *core;
-        let deadline = tcp_proto::turn(stack, device, clock::now(), |_, event| note(event, waits, incoming, woken));
+        let Core { stack, waits, incoming, stirred, woken } = &mut *core;
+        let deadline =
+            tcp_proto::turn(stack, device, clock::now(), |_, event| note(event, waits, incoming, stirred, woken));
         let woken = std::mem::take(woken);
         drop(core);
         woken.into_iter().for_each(Waker::wake);
         deadline
+    }
+
+    /// Wakes the readers of the streams that are idle, so that they may be parked. Call it once a second or so.
+    pub fn sweep(&self) {
+        let mut core = self.core.borrow_mut();
+        let mut idle = Vec::new();
+        for wait in core.waits.values_mut() {
+            wait.sweeps = wait.sweeps.saturating_add(1);
+            // Once: whoever does not want to be parked is left alone.
+            if wait.sweeps == IDLE_SWEEPS && wait.is_idle() {
+                idle.extend(wait.reader.take());
+            }
+        }
+        let used = core.waits.len();
+        if core.waits.capacity() > 4 * used + 64 {
+            core.waits.shrink_to(2 * used);
+        }
+        drop(core);
+        idle.into_iter().for_each(Waker::wake);
     }
 
     /// Takes the listeners that have connections to accept, in the order in which they got them.
@@ -81,14 +119,51 @@ impl Endpoint {
         std::mem::take(&mut self.core.borrow_mut().incoming)
     }
 
-    /// Takes the oldest established connection of a listener.
-    pub fn accept(self: &Rc<Self>, listener: ListenerId) -> Option<Stream> {
+    /// Takes the parked connections to which something happened, in that order.
+    pub fn take_stirred(&self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.core.borrow_mut().stirred)
+    }
+
+    /// Takes the oldest established connection of a listener; it is parked.
+    pub fn accept(&self, listener: ListenerId) -> Option<ConnectionId> {
+        self.core.borrow_mut().stack.accept(listener)
+    }
+
+    /// Whether there is nothing to read on a connection, nor the end.
+    pub fn is_quiet(&self, id: ConnectionId) -> bool {
         let mut core = self.core.borrow_mut();
-        let id = core.stack.accept(listener)?;
+        core.stack.connection(clock::now(), id).is_some_and(|connection| !connection.is_readable())
+    }
+
+    /// A stream over a parked connection, and the listener that it came by; `None` if it is not parked (any more).
+    pub fn unpark(self: &Rc<Self>, id: ConnectionId) -> Option<(Option<ListenerId>, Stream)> {
+        let mut core = self.core.borrow_mut();
+        if core.waits.contains_key(&id) {
+            return None;
+        }
+        let listener = core.stack.connection(clock::now(), id)?.listener();
         core.waits.insert(id, Wait { connected: true, ..Wait::default() });
         drop(core);
         self.acted.notify_one();
-        Some(Stream::new(Rc::clone(self), id))
+        Some((listener, Stream::new(Rc::clone(self), id)))
+    }
+
+    /// Connections that are not parked.
+    #[cfg(test)]
+    pub fn streams(&self) -> usize {
+        self.core.borrow().waits.len()
+    }
+
+    /// Whether the peer of a stream has said nothing for a while, and the stream waits for nothing else.
+    pub(crate) fn is_idle(&self, id: ConnectionId) -> bool {
+        self.core.borrow().waits.get(&id).is_some_and(Wait::is_idle)
+    }
+
+    /// The stream over a connection is gone, and the connection stays.
+    pub(crate) fn park(&self, id: ConnectionId) {
+        let wait = self.core.borrow_mut().waits.remove(&id);
+        // A waker's drop may run foreign code, so it has to wait for the end of the borrow.
+        drop(wait);
     }
 
     /// Opens a connection; done when it is established.
@@ -156,6 +231,7 @@ impl Endpoint {
         let Some(mut connection) = stack.connection(clock::now(), id) else { return Poll::Ready(Ok(None)) };
         match act(&mut connection) {
             Poll::Ready(outcome) => {
+                wait.sweeps = 0;
                 drop(core);
                 self.acted.notify_one();
                 Poll::Ready(outcome.map(Some))
@@ -185,14 +261,20 @@ impl Endpoint {
             end(connection);
         }
         drop(core);
-        // A waker's drop may run foreign code, so it has to wait for the end of the borrow.
+        // As in `park`.
         drop(waits);
         self.acted.notify_one();
     }
 }
 
 /// Remembers what an event means for those who wait.
-fn note(event: Event, waits: &mut HashMap<ConnectionId, Wait>, incoming: &mut Vec<ListenerId>, woken: &mut Vec<Waker>) {
+fn note(
+    event: Event,
+    waits: &mut HashMap<ConnectionId, Wait>,
+    incoming: &mut Vec<ListenerId>,
+    stirred: &mut Vec<ConnectionId>,
+    woken: &mut Vec<Waker>,
+) {
     match event {
         Event::Incoming(listener) if incoming.contains(&listener) => {}
         Event::Incoming(listener) => incoming.push(listener),
@@ -200,15 +282,21 @@ fn note(event: Event, waits: &mut HashMap<ConnectionId, Wait>, incoming: &mut Ve
             wait.connected = true;
             wait.writer.take()
         })),
-        Event::Readable(id) => woken.extend(waits.get_mut(&id).and_then(|wait| wait.reader.take())),
+        Event::Readable(id) => match waits.get_mut(&id) {
+            Some(wait) => woken.extend(wait.reader.take()),
+            None => stirred.push(id),
+        },
         Event::Writable(id) => woken.extend(waits.get_mut(&id).and_then(|wait| wait.writer.take())),
         // Streams deliver urgent data in line, and have no way to show the mark (docs/decisions/0006).
         Event::Urgent(_) => {}
         Event::Retransmitting(id) => tracing::debug!(?id, "the peer has not acknowledged for a while (R1)"),
-        Event::Closed(id, reason) => woken.extend(waits.get_mut(&id).into_iter().flat_map(|wait| {
-            wait.closed = Some(reason);
-            [wait.reader.take(), wait.writer.take()].into_iter().flatten()
-        })),
+        Event::Closed(id, reason) => match waits.get_mut(&id) {
+            Some(wait) => {
+                wait.closed = Some(reason);
+                woken.extend([wait.reader.take(), wait.writer.take()].into_iter().flatten());
+            }
+            None => stirred.push(id),
+        },
     }
 }
 

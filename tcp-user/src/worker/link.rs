@@ -98,4 +98,12 @@ impl Device for AfXdpLink {
     fn remove(&mut self, keys: &[ConnectionKey]) {
         self.device.remove(keys);
     }
+
+    fn prolongs_time_waits(&mut self) -> bool {
+        self.device.prolongs_time_waits()
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
+        self.device.lookup(key)
+    }
 }

@@ -293,6 +293,20 @@ fn run(
     outcome
 }
 
+/// A worker over any link: whom to ask, and what runs it within a [`LocalSet`] on the thread that polls it.
+///
+/// # Errors
+/// [`WorkerError::ListenTwice`].
+pub fn over<L: Link>(
+    link: L,
+    options: WorkerOptions,
+) -> Result<(WorkerHandle, impl Future<Output = io::Result<()>>), WorkerError> {
+    let queue = options.stack.queue;
+    let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+    let (endpoint, listeners) = listen(options)?;
+    Ok((WorkerHandle { queue, commands }, Driver::new(endpoint, link, listeners, inbox).run()))
+}
+
 /// A stack that listens as asked.
 fn listen(options: WorkerOptions) -> Result<(Rc<Endpoint>, Vec<Listening>), WorkerError> {
     let since = now();

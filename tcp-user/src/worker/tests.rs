@@ -95,6 +95,7 @@ impl Link for MemoryLink {
 struct Pair {
     client: Rc<Endpoint>,
     server: WorkerHandle,
+    server_endpoint: Rc<Endpoint>,
     /// Dropping it would stop the client's driver.
     client_commands: WorkerHandle,
 }
@@ -102,11 +103,11 @@ struct Pair {
 impl Pair {
     fn new(listeners: &[(u16, Service)], table_room: usize) -> Pair {
         let (there, back) = (Rc::new(Wire::default()), Rc::new(Wire::default()));
-        let (server, _) =
+        let (server, server_endpoint) =
             drive(1, listeners, MemoryLink { incoming: Rc::clone(&there), outgoing: Rc::clone(&back), table_room });
         let (commands, client) = drive(0, &[], MemoryLink { incoming: back, outgoing: there, table_room: usize::MAX });
         let handle = |commands| WorkerHandle { queue: 0, commands };
-        Pair { client, server: handle(server), client_commands: handle(commands) }
+        Pair { client, server: handle(server), server_endpoint, client_commands: handle(commands) }
     }
 
     async fn connect(&self, port: u16) -> Result<Stream, ConnectFailure> {
@@ -116,6 +117,14 @@ impl Pair {
     /// A control client whose request to connect to `port` the daemon has read and given to the client's worker.
     fn bridge(&self, port: u16) -> Client {
         bridge_by(&self.client, VecDeque::new(), port)
+    }
+
+    /// As if the clients had said nothing for a while; returns when nothing changes any more.
+    async fn let_idle(&self) {
+        for _ in 0..3 {
+            self.server_endpoint.sweep();
+            self.server.ask(Command::Report).await.unwrap();
+        }
     }
 
     async fn server_rows(&self) -> Vec<ConnectionInfo> {
@@ -290,6 +299,93 @@ fn a_drain_refuses_new_connections_and_ends_with_the_last_old_one() {
         stream.shutdown().await.unwrap();
         assert_eq!(read_to_end(&mut stream).await.unwrap(), b"");
         drained.await.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_whose_peer_is_silent_owns_no_stream_and_is_served_when_it_speaks() {
+    run_test(async {
+        let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            streams.push(pair.connect(7).await.unwrap());
+        }
+        pair.server.ask(Command::Report).await.unwrap();
+        assert_eq!((pair.server_rows().await.len(), pair.server_endpoint.streams()), (10, 0));
+        for _ in 0..3 {
+            for stream in &mut streams {
+                stream.write_all(b"x").await.unwrap();
+                assert_eq!(stream.read_u8().await.unwrap(), b'x');
+            }
+            assert_eq!(pair.server_endpoint.streams(), 10);
+            pair.let_idle().await;
+            assert_eq!(pair.server_endpoint.streams(), 0);
+        }
+        for stream in &mut streams {
+            stream.shutdown().await.unwrap();
+            assert_eq!(read_to_end(stream).await.unwrap(), b"");
+        }
+        assert_eq!(pair.server_endpoint.streams(), 0);
+        pair.client.with_stack(|stack| assert_eq!(stack.count(State::TIME_WAIT), 10));
+        assert!(pair.server_rows().await.is_empty());
+    });
+}
+
+#[test]
+fn a_stream_that_waits_to_write_or_has_moved_something_is_not_idle() {
+    run_test(async {
+        let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
+        let (mut moves, mut stuck) = (pair.connect(7).await.unwrap(), pair.connect(7).await.unwrap());
+        // More than all buffers on the way hold, so that the service waits to write.
+        let flood = async {
+            stuck.write_all(&pattern(8_000_000)).await.unwrap();
+            panic!("the service reads although nobody reads what it sends");
+        };
+        let look = async {
+            for _ in 0..5 {
+                moves.write_all(b"x").await.unwrap();
+                assert_eq!(moves.read_u8().await.unwrap(), b'x');
+                pair.server_endpoint.sweep();
+                assert_eq!(pair.server_endpoint.streams(), 2);
+            }
+            pair.let_idle().await;
+            assert_eq!(pair.server_endpoint.streams(), 1);
+        };
+        tokio::select! { () = flood => {}, () = look => {} }
+    });
+}
+
+#[test]
+fn a_parked_connection_is_served_after_its_listener_is_closed_and_a_drain_waits_for_it() {
+    run_test(async {
+        let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
+        let mut stream = pair.connect(7).await.unwrap();
+        let mut drained = Box::pin(pair.server.ask(Command::Drain));
+        tokio::select! {
+            biased;
+            _ = &mut drained => panic!("drained with a connection open"),
+            _ = pair.server.ask(Command::Report) => {}
+        }
+        assert_eq!(pair.server_endpoint.streams(), 0);
+        stream.write_all(b"y").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'y');
+        pair.let_idle().await;
+        assert_eq!(pair.server_endpoint.streams(), 0);
+        stream.shutdown().await.unwrap();
+        assert_eq!(read_to_end(&mut stream).await.unwrap(), b"");
+        drained.await.unwrap();
+    });
+}
+
+#[test]
+fn a_parked_connection_that_its_peer_resets_leaves_nothing_behind() {
+    run_test(async {
+        let pair = Pair::new(&[(7, Service::Echo)], usize::MAX);
+        let stream = pair.connect(7).await.unwrap();
+        assert_eq!(pair.server_rows().await.len(), 1);
+        stream.abort();
+        while !pair.server_rows().await.is_empty() {}
+        assert_eq!(pair.server_endpoint.streams(), 0);
     });
 }
 

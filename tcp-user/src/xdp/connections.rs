@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData};
 use tcp_common::layout::FLAG_COOKIE;
-use tcp_common::{ConnectionKey, ConnectionValue};
+use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tcp_proto::NoEntry;
 
 use super::XdpError;
@@ -98,6 +98,11 @@ impl ConnectionTable {
         Ok(())
     }
 
+    /// The entry of `key`; `None`: there is none.
+    pub fn lookup(&self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
+        Ok(self.map.lookup(key).map_err(XdpError::table)?.map(value_of))
+    }
+
     /// Deletes entries; a missing one is no error.
     ///
     /// One system call, and one more for each missing entry.
@@ -172,6 +177,60 @@ fn field<const SIZE: usize>(value: &[u8; size_of::<ConnectionValue>()], at: usiz
     std::array::from_fn(|byte| value[at + byte])
 }
 
+/// The value that the bytes of an element are.
+fn value_of(bytes: [u8; size_of::<ConnectionValue>()]) -> ConnectionValue {
+    let short = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+    let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
+    let long = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+    let state = usize::from(bytes[offset_of!(ConnectionValue, state)]);
+    ConnectionValue {
+        state: State::ALL.get(state).copied().unwrap_or_default(),
+        flags: bytes[offset_of!(ConnectionValue, flags)],
+        queue: short(offset_of!(ConnectionValue, queue)),
+        snd_nxt: word(offset_of!(ConnectionValue, snd_nxt)),
+        rcv_nxt: word(offset_of!(ConnectionValue, rcv_nxt)),
+        ts_recent: word(offset_of!(ConnectionValue, ts_recent)),
+        since_ns: long(offset_of!(ConnectionValue, since_ns)),
+        deadline_ns: long(offset_of!(ConnectionValue, deadline_ns)),
+        segments_in: long(offset_of!(ConnectionValue, segments_in)),
+        segments_out: long(offset_of!(ConnectionValue, segments_out)),
+        bytes_in: long(offset_of!(ConnectionValue, bytes_in)),
+        bytes_out: long(offset_of!(ConnectionValue, bytes_out)),
+    }
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_an_element_are_read_field_by_field() {
+        let long = |n: u8| u64::from_ne_bytes([n; 8]);
+        let mut bytes = [0; size_of::<ConnectionValue>()];
+        bytes[..2].copy_from_slice(&[State::TIME_WAIT as u8, 1]);
+        bytes[2..4].copy_from_slice(&3u16.to_ne_bytes());
+        for (at, word) in [4, 5, 6].into_iter().enumerate() {
+            bytes[4 + 4 * at..][..4].copy_from_slice(&u32::to_ne_bytes(word));
+        }
+        (0..6).for_each(|at| bytes[16 + 8 * at..][..8].fill(10 + at as u8));
+        let value = ConnectionValue {
+            state: State::TIME_WAIT,
+            flags: 1,
+            queue: 3,
+            snd_nxt: 4,
+            rcv_nxt: 5,
+            ts_recent: 6,
+            since_ns: long(10),
+            deadline_ns: long(11),
+            segments_in: long(12),
+            segments_out: long(13),
+            bytes_in: long(14),
+            bytes_out: long(15),
+        };
+        assert_eq!(value_of(bytes), value);
+    }
 }

@@ -1,8 +1,10 @@
 //! CONNECTIONS in batches: what happens when there is no room, or when somebody deleted an entry meanwhile.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tcp_common::cases::world::LOCAL_V4;
+use tcp_common::layout::{FLAG_COOKIE, FLAG_TIMESTAMPS};
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tcp_proto::NoEntry;
 use xtcp::xdp::ConnectionTable;
@@ -44,6 +46,33 @@ fn a_full_table_still_takes_changes_of_its_entries_around_one_without_room() {
     batch.splice(1..1, entries(5000..5001, State::SYN_RCVD));
     assert_eq!(insert(&mut table, &batch), [key(5000)]);
     assert_eq!(count(&bench, "ESTABLISHED"), 2);
+}
+
+#[test]
+fn entries_that_the_program_made_long_ago_are_found_however_the_table_is_sliced() {
+    let bench = Bench::new();
+    let mut table = bench.program.connections().unwrap();
+    let mut all = entries(0..MAX_CONNECTIONS, State::SYN_RCVD);
+    for (number, (_, value)) in (0..).zip(&mut all) {
+        // A third is made by the program, and of these all but every fifth long ago.
+        value.flags = if number % 3 == 0 { FLAG_COOKIE | FLAG_TIMESTAMPS } else { FLAG_TIMESTAMPS };
+        value.since_ns = if number % 5 == 0 { 1000 } else { 999 };
+        value.queue = (number % 7) as u16;
+    }
+    insert(&mut table, &all);
+    let wanted = (0..MAX_CONNECTIONS).filter(|number| number % 3 == 0 && number % 5 != 0);
+    let wanted: HashMap<_, _> = wanted.map(|number| (key(number), (number % 7) as u16)).collect();
+    for slice in [1, 64, 1 << 20] {
+        let (mut found, mut cursor) = (HashMap::new(), None);
+        loop {
+            let note = |queue, key| assert_eq!(found.insert(key, queue), None, "twice");
+            cursor = table.made_by_program(cursor, slice, 1000, note).unwrap();
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, wanted, "slices of {slice}");
+    }
 }
 
 #[test]

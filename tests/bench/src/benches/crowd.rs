@@ -1,0 +1,164 @@
+//! Very many connections that do nothing: 1,000,000 established ones, and more in TIME_WAIT than the kernel keeps by
+//! default. The client has no stack; figures are bytes per connection, all in.
+//!
+//! The kernel is measured with 100,000 established ones, by its slab caches; each costs it a file besides.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::acceptor::Acceptors;
+use crate::client::{Client, Opened, with_client};
+use crate::frame::Script;
+use crate::harness::Options;
+use crate::lab::{BenchLab, LabOptions, Server, Subject};
+use crate::memory::{kernel_sockets, map_entry, resident, running_time_ns};
+use crate::programs::ClientEnd;
+use crate::report::{Good, Report};
+
+const IDLE: usize = 1_000_000;
+const IDLE_KERNEL: usize = 100_000;
+const TIME_WAITS: usize = 140_000;
+/// How long the last ones are waited for.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long idle connections are watched.
+const WATCHED: Duration = Duration::from_secs(3);
+/// Bars: bytes, ms, % of a core.
+const IDLE_BAR: f64 = 640.0;
+const STALL_BAR: f64 = 100.0;
+const CPU_BAR: f64 = 1.0;
+const TIME_WAIT_BAR: f64 = 256.0;
+
+/// What a crowd came to.
+struct Crowd {
+    /// Per connection.
+    bytes: f64,
+    opened: Opened,
+    /// Of the server's process while nothing happens, % of a core.
+    idle_cpu: f64,
+}
+
+/// `idle`, `idle-stall` and `idle-cpu`; one round, because it takes long.
+pub fn run_idle(_: &Options) -> Result<Vec<Report>> {
+    let lab = |subject| lab(subject, "echo", IDLE, "keepalive = true, keepalive_time = \"7200s\"");
+    let kernel = measure(lab(Subject::Kernel)?, Script::Hold, IDLE_KERNEL)?;
+    let xtcp = measure(lab(Subject::Xtcp)?, Script::Hold, IDLE)?;
+    let stall = |crowd: &Crowd| [crowd.opened.longest_stall.as_secs_f64() * 1e3];
+    let memory = "1,000,000 idle connections (the kernel: 100,000); memory per connection";
+    let stalls = "opening them; longest time without a SYN-ACK";
+    let cpu = "1,000,000 idle connections with keepalive at 7,200 s; CPU of the daemon (the reference: 1 % of a core)";
+    Ok(vec![
+        Report::absolute("idle", (memory, "B"), (&[kernel.bytes], &[xtcp.bytes]), (Good::AtMost, IDLE_BAR))?,
+        Report::absolute("idle-stall", (stalls, "ms"), (&stall(&kernel), &stall(&xtcp)), (Good::AtMost, STALL_BAR))?,
+        Report::absolute("idle-cpu", (cpu, "%"), (&[CPU_BAR], &[xtcp.idle_cpu]), (Good::AtMost, CPU_BAR))?,
+    ])
+}
+
+/// `time-wait`; one round.
+pub fn run_time_wait(_: &Options) -> Result<Vec<Report>> {
+    let lab = |subject| lab(subject, "daytime", TIME_WAITS, "");
+    let kernel = measure(lab(Subject::Kernel)?, Script::CloseAfter, TIME_WAITS)?;
+    let xtcp = measure(lab(Subject::Xtcp)?, Script::CloseAfter, TIME_WAITS)?;
+    let what = ("140,000 connections in TIME_WAIT (the server closed first); memory per connection", "B");
+    Ok(vec![Report::absolute("time-wait", what, (&[kernel.bytes], &[xtcp.bytes]), (Good::AtMost, TIME_WAIT_BAR))?])
+}
+
+fn lab(subject: Subject, service: &str, connections: usize, tcp: &str) -> Result<BenchLab> {
+    let more = if tcp.is_empty() { "" } else { ", " };
+    BenchLab::new(&LabOptions {
+        subject,
+        client: ClientEnd::Steer,
+        v6: false,
+        // Room for the slots of a table that is not to be filled to its end.
+        top: format!("max_connections = {}", connections + connections / 20),
+        tcp: format!("backlog = 16384, syn_backlog = 16384{more}{tcp}"),
+        service: service.to_owned(),
+    })
+}
+
+fn measure(mut lab: BenchLab, script: Script, count: usize) -> Result<Crowd> {
+    let _acceptors = match &lab.server {
+        Server::Kernel(listener) => Some(Acceptors::start(listener, count as u64, script == Script::CloseAfter)?),
+        Server::Xtcp(_) => None,
+    };
+    let crowd = with_client(&mut lab, script, |client, lab| {
+        let before = memory(lab)?;
+        let opened = client.open(count)?;
+        let there = ensure_there(lab, client, script, count)?;
+        let taken = memory(lab)?.saturating_sub(before) as f64 / there as f64;
+        Ok(Crowd { bytes: taken + entry(lab)?, opened, idle_cpu: idle_cpu(lab)? })
+    })?;
+    describe(&lab, count, &crowd);
+    Ok(crowd)
+}
+
+fn describe(lab: &BenchLab, count: usize, crowd: &Crowd) {
+    let Opened { time, longest_stall, rates, repeated } = &crowd.opened;
+    let rates: Vec<String> = rates.iter().map(|rate| format!("{:.1}", rate / 1000.0)).collect();
+    let who = if matches!(lab.server, Server::Xtcp(_)) { "xtcp" } else { "kernel" };
+    println!(
+        "  {who}: {count} connections in {:.1} s, thousands/s by tenths: {}; longest stall {:.1} ms, {repeated} SYNs \
+         repeated; {:.0} B each; idle CPU {:.2} %",
+        time.as_secs_f64(),
+        rates.join(" "),
+        longest_stall.as_secs_f64() * 1e3,
+        crowd.bytes,
+        crowd.idle_cpu,
+    );
+}
+
+/// Bytes that grow with connections, the map aside.
+fn memory(lab: &BenchLab) -> Result<u64> {
+    match &lab.server {
+        Server::Xtcp(daemon) => resident(daemon.pid()),
+        Server::Kernel(_) => kernel_sockets(),
+    }
+}
+
+/// Bytes of a connection's entry in CONNECTIONS.
+fn entry(lab: &BenchLab) -> Result<f64> {
+    match &lab.server {
+        Server::Xtcp(daemon) => map_entry(&daemon.pin_path().join("CONNECTIONS")),
+        Server::Kernel(_) => Ok(0.0),
+    }
+}
+
+fn idle_cpu(lab: &BenchLab) -> Result<f64> {
+    let Server::Xtcp(daemon) = &lab.server else { return Ok(0.0) };
+    let (before, start) = (running_time_ns(daemon.pid())?, Instant::now());
+    std::thread::sleep(WATCHED);
+    let ran = running_time_ns(daemon.pid())? - before;
+    Ok(ran as f64 / start.elapsed().as_nanos() as f64 * 100.0)
+}
+
+/// How many are there, in the state that is measured: all but a hundredth at least (on a slow machine the first have
+/// left TIME_WAIT when the last get there).
+fn ensure_there(lab: &BenchLab, client: &mut Client, script: Script, count: usize) -> Result<u64> {
+    let state = if script == Script::CloseAfter { "TIME_WAIT" } else { "ESTABLISHED" };
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let there = match &lab.server {
+            Server::Xtcp(daemon) => daemon.stats()["connections"][state].as_u64().unwrap_or_default(),
+            Server::Kernel(_) => kernel_connections(lab, state)?,
+        };
+        if there as usize >= count {
+            return Ok(there);
+        }
+        if Instant::now() > deadline {
+            if there as usize >= count - count / 100 {
+                return Ok(there);
+            }
+            bail!("{there} of {count} connections are in {state}");
+        }
+        client.serve(Duration::from_millis(100));
+    }
+}
+
+fn kernel_connections(lab: &BenchLab, state: &str) -> Result<u64> {
+    let text = lab.wire.server.enter(|| std::fs::read_to_string("/proc/thread-self/net/sockstat"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ")).context("no line `TCP:` in sockstat")?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let field = if state == "TIME_WAIT" { "tw" } else { "inuse" };
+    let at = words.iter().position(|word| *word == field).context("sockstat has other fields")?;
+    words.get(at + 1).and_then(|word| word.parse().ok()).context("sockstat has other fields")
+}

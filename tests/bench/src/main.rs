@@ -1,0 +1,151 @@
+//! Runs benches, or one flood: what `cargo xtask bench` and `cargo xtask flood` start, as root.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bench::acceptor;
+use bench::benches::{ALL, Bench};
+use bench::cpu::{self, CLIENT_CORE};
+use bench::flood::measure;
+use bench::frame::Kind;
+use bench::generator::{Bounds, Feed, MAX_COUNT};
+use bench::harness::Options;
+use bench::lab::{BenchLab, LabOptions, Subject};
+use bench::report::{Baseline, Report};
+use clap::{Args, Parser, Subcommand};
+
+/// xtcp against the kernel's TCP.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare both, and hold the ratios against the baseline.
+    Run(RunArguments),
+    /// Flood a server in a lab of its own, and say what came of it.
+    Flood(FloodArguments),
+    /// Accept connections of the socket that is the standard input.
+    #[command(hide = true)]
+    Accept {
+        /// Close them at once.
+        #[arg(long)]
+        close: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// Which benches; none: all.
+    names: Vec<String>,
+    /// Rounds of each variant.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Take measurements as they are, whoever else uses the CPUs.
+    #[arg(long)]
+    noisy: bool,
+    /// Make the measured ratios the baseline.
+    #[arg(long)]
+    update_baseline: bool,
+    /// Where NAME.json is written.
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct FloodArguments {
+    /// What is sent.
+    kind: Kind,
+    /// Frames per second; unset: as fast as it goes.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long, seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How many frames at most.
+    #[arg(long, default_value_t = MAX_COUNT)]
+    count: u64,
+    /// How they get to the server.
+    #[arg(long, default_value = "socket")]
+    feed: Feed,
+    /// Who serves.
+    #[arg(long, default_value = "xtcp")]
+    against: Subject,
+    /// Over IPv6.
+    #[arg(long)]
+    v6: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        Command::Run(run) => benches(run),
+        Command::Flood(flood) => one_flood(flood),
+        Command::Accept { close } => acceptor::accept(*close).map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one_flood(arguments: &FloodArguments) -> Result<ExitCode> {
+    let FloodArguments { kind, rate, seconds, count, feed, against, v6 } = arguments;
+    let time = Duration::try_from_secs_f64(*seconds).context("--seconds is no length of time")?;
+    let bounds = Bounds { rate: *rate, time, count: *count };
+    bounds.check()?;
+    cpu::stay_on(CLIENT_CORE)?;
+    let lab = BenchLab::new(&LabOptions { v6: *v6, ..LabOptions::flood(*against) })?;
+    println!("{kind:?} flood of {against:?} at {} ({feed:?})", lab.ends.listener);
+    println!("{}", measure(&lab, *kind, *feed, &bounds)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn benches(arguments: &RunArguments) -> Result<ExitCode> {
+    let options = Options { rounds: arguments.rounds.max(1), noisy: arguments.noisy };
+    cpu::stay_on(CLIENT_CORE)?;
+    let mut reports = Vec::new();
+    for bench in chosen(&arguments.names)? {
+        println!("{}: {}", bench.name, bench.about);
+        reports.extend((bench.run)(&options).with_context(|| format!("bench {}", bench.name))?);
+    }
+    conclude(&reports, arguments)
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let find = |name: &String| ALL.iter().find(|bench| bench.name == name);
+    let known = || ALL.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    names.iter().map(|name| find(name).with_context(|| format!("no bench {name}; there are {}", known()))).collect()
+}
+
+/// Prints and writes the reports; only a regression fails.
+fn conclude(reports: &[Report], arguments: &RunArguments) -> Result<ExitCode> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.json");
+    let baseline = Baseline::read(&path)?;
+    println!();
+    for report in reports {
+        println!("{report}");
+        report.write(&arguments.output)?;
+    }
+    let missed = reports.iter().filter(|report| !report.met).count();
+    println!("{} of {} bars met; figures in {}", reports.len() - missed, reports.len(), arguments.output.display());
+    if arguments.update_baseline {
+        baseline.update(reports, &path)?;
+        println!("the baseline is {}", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let worse: Vec<String> = reports.iter().filter_map(|report| baseline.regression(report)).collect();
+    if worse.is_empty() { Ok(ExitCode::SUCCESS) } else { bail!("{}", worse.join("; ")) }
+}
