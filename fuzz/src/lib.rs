@@ -3,6 +3,7 @@
 //! times. A target panics when what it holds to be always true is not; otherwise it returns.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod connection;
 mod decide;
 pub mod driver;
@@ -18,6 +19,8 @@ mod wire;
 pub enum Target {
     /// The XDP program's decision about any frame.
     Decide,
+    /// What the XDP program answers to any frame.
+    Answer,
     /// The stack's parsers: any frame to a stack on which nobody listens, any options to one on which somebody does.
     Wire,
     /// Frames that hold together to a listener and an established connection.
@@ -28,13 +31,14 @@ pub enum Target {
 
 impl Target {
     /// Every target.
-    pub const ALL: [Target; 4] = [Target::Decide, Target::Wire, Target::Listener, Target::Connection];
+    pub const ALL: [Target; 5] = [Target::Decide, Target::Answer, Target::Wire, Target::Listener, Target::Connection];
 
     /// The name of its program and of its corpus.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Target::Decide => "decide",
+            Target::Answer => "answer",
             Target::Wire => "wire",
             Target::Listener => "listener",
             Target::Connection => "connection",
@@ -48,6 +52,7 @@ impl Target {
     pub fn run(self, input: &[u8]) {
         match self {
             Target::Decide => decide::run(input),
+            Target::Answer => answer::run(input),
             Target::Wire => wire::run(input),
             Target::Listener => listener::run(input),
             Target::Connection => connection::run(input),

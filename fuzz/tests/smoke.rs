@@ -16,6 +16,11 @@ fn mutated_frames_are_decided_as_the_contract_says() {
 }
 
 #[test]
+fn mutated_frames_draw_answers_that_harm_nobody_or_none() {
+    smoke(Target::Answer, 200_000);
+}
+
+#[test]
 fn mutated_frames_and_options_are_read_as_another_parser_reads_them() {
     smoke(Target::Wire, 200_000);
 }

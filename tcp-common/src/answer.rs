@@ -586,3 +586,60 @@ fn is_host(key: &ConnectionKey) -> bool {
     let mapped = high == 0 && low >> 32 == 0xffff;
     source[0] != 0xff && !(high == 0 && low <= 1) && !mapped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::answers::{answer_cases, handle};
+    use crate::cases::world::MemoryMaps;
+    use crate::counters::Outcome;
+
+    const NOW: u64 = 1_000 * cookie::EPOCH_NS + 12_345_678_901;
+
+    #[test]
+    fn every_case_is_answered_as_the_table_says() {
+        for case in answer_cases(NOW) {
+            let maps = MemoryMaps::new(&case.world);
+            case.before.iter().for_each(|frame| drop(handle(&maps, frame)));
+            let done = handle(&maps, &case.frame);
+            assert_eq!(done.deed.unwrap_or(Deed::Leave), case.deed, "{}", case.name);
+            assert_eq!(case.says.is_some(), done.deed.is_some_and(Deed::answers), "{}", case.name);
+            if let Some(says) = &case.says {
+                says.judge(case.name, &case.world, &done.reply, &(NOW..=NOW));
+            }
+            let inserted = maps.inserted().first().map(|(_, value)| *value);
+            assert_eq!(inserted, case.entry(NOW), "{}", case.name);
+            let deadline = maps.deadlines().first().map(|(_, deadline)| *deadline);
+            let expected = case.time_wait_ms.map(|millis| NOW + u64::from(millis) * 1_000_000);
+            assert_eq!(deadline, expected, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn the_cases_reach_every_deed_answer_and_reason() {
+        let cases = answer_cases(NOW);
+        for deed in (0..=14).map(Deed::from_number).filter(|deed| !matches!(deed, Deed::NoRoom | Deed::CutOff)) {
+            assert!(cases.iter().any(|case| case.deed == deed), "{deed:?}");
+        }
+        let outcomes = [
+            Outcome::AnswerCookie,
+            Outcome::AnswerReset,
+            Outcome::AnswerBadCookie,
+            Outcome::AnswerTimeWait,
+            Outcome::SteerCookie,
+        ];
+        for outcome in outcomes {
+            let reached =
+                cases.iter().filter_map(|case| case.deed.verdict()).any(|verdict| verdict.outcome() == outcome);
+            assert!(reached, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_deed_is_its_number() {
+        for number in 0..=14 {
+            assert_eq!(Deed::from_number(number) as u32, number);
+        }
+        assert_eq!(Deed::from_number(15), Deed::Leave);
+    }
+}

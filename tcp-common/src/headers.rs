@@ -243,3 +243,90 @@ pub(crate) fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cases::frames::SegmentFrame;
+    use crate::cases::world::{MemoryMaps, World};
+    use crate::decide::decide;
+
+    /// What a reader finds who takes the list apart with slices: MSS, window scale, SACK-permitted, timestamps.
+    type Found = (Option<u16>, Option<u8>, bool, Option<(u32, u32)>);
+
+    fn naive(mut list: &[u8]) -> Found {
+        let mut found = (None, None, false, None);
+        loop {
+            let (option, rest) = match list {
+                [] | [0, ..] => return found,
+                [1, rest @ ..] => (&list[..1], rest),
+                [_, length, ..] if *length >= 2 && usize::from(*length) <= list.len() => {
+                    list.split_at((*length).into())
+                }
+                _ => return found,
+            };
+            match option {
+                [2, 4, a, b] => found.0 = Some(u16::from_be_bytes([*a, *b])),
+                [3, 3, shift] => found.1 = Some(*shift.min(&14)),
+                [4, 2] => found.2 = true,
+                [8, 10, a, b, c, d, e, f, g, h] => {
+                    found.3 = Some((u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h])));
+                }
+                _ => {}
+            }
+            list = rest;
+        }
+    }
+
+    /// What the walk finds in a SYN with this list.
+    fn walked(list: &[u8]) -> Found {
+        let frame = SegmentFrame::v4(7, "S").stray().with_list(list).with_payload(&[8, 10, 2, 4, 5, 6]).build();
+        let (world, mut key, mut headers) = (World::default(), ConnectionKey::default(), Headers::default());
+        let place = decide(frame.as_slice(), &MemoryMaps::new(&world), &mut key).place;
+        assert!(headers.take(frame.as_slice(), &place));
+        let mut walk = headers.walk(place.header);
+        assert!((0..MAX_OPTIONS + 1).any(|_| walk.step()), "it ends");
+        let found = walk.found;
+        (found.mss(), found.window_scale(), found.sack_permitted(), found.timestamps())
+    }
+
+    /// An option as it should be, or with another length, or not an option at all.
+    fn option() -> impl Strategy<Value = Vec<u8>> {
+        let known = prop::sample::select(&[(1, 0), (0, 0), (2, 4), (3, 3), (4, 2), (8, 10), (5, 10), (254, 6)][..]);
+        let right = (known, any::<[u8; 8]>()).prop_map(|((kind, length), body)| {
+            let option = [&[kind, length][..], &body].concat();
+            option[..usize::from(length).max(1)].to_vec()
+        });
+        let wrong = (0..9_u8, 0..45_u8).prop_map(|(kind, length)| [kind, length].into());
+        prop_oneof![6 => right, 1 => wrong, 1 => prop::collection::vec(any::<u8>(), 0..5)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_walk_finds_what_a_reader_finds(options in prop::collection::vec(option(), 0..12)) {
+            let mut list = options.concat();
+            list.truncate(MAX_OPTIONS);
+            list.resize(list.len().next_multiple_of(4), 0);
+            prop_assert_eq!(walked(&list), naive(&list), "{:?}", list);
+        }
+
+        /// Any list without a byte to pad it: an option may be cut off by the header's end.
+        #[test]
+        fn the_walk_stays_within_the_header(words in prop::collection::vec(any::<[u8; 4]>(), 0..=10)) {
+            let list = words.concat();
+            prop_assert_eq!(walked(&list), naive(&list), "{:?}", list);
+        }
+    }
+
+    #[test]
+    fn forty_fillers_take_no_more_steps_than_there_are() {
+        assert_eq!(walked(&[1; 40]), (None, None, false, None));
+        let mut list = [1; 40];
+        list[36..].copy_from_slice(&[2, 4, 5, 180]);
+        assert_eq!(walked(&list).0, Some(1460));
+    }
+}

@@ -1,5 +1,5 @@
-//! Builds the frames of the cases: a correct segment first, of which a case then changes what it is about.
-//! Leaves out checksums: the decision does not look at them.
+//! Builds the frames of the cases: a correct segment first, of which a case then changes what it is about. Shares no
+//! line with the code that writes and verifies the product's frames, so that it can judge it.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -23,6 +23,18 @@ pub struct SegmentFrame {
     pub destination: SocketAddr,
     /// Flags, see [`flags`].
     pub flags: u8,
+    /// SEG.SEQ.
+    pub seq: u32,
+    /// SEG.ACK.
+    pub ack: u32,
+    /// SEG.WND.
+    pub window: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Traffic class.
+    pub traffic_class: u8,
+    /// MAC addresses: destination, source.
+    pub macs: [[u8; 6]; 2],
     /// TCP options, a multiple of 4 bytes.
     pub options: Vec<u8>,
     /// Payload.
@@ -57,6 +69,12 @@ impl SegmentFrame {
             source,
             destination,
             flags: flags(letters),
+            seq: 1_000,
+            ack: 2_000,
+            window: 65_535,
+            ttl: 64,
+            traffic_class: 0,
+            macs: [OUR_MAC, PEER_MAC],
             options: Vec::new(),
             payload: Vec::new(),
             vlan: None,
@@ -94,6 +112,28 @@ impl SegmentFrame {
         self
     }
 
+    /// With these numbers.
+    #[must_use]
+    pub fn numbered(mut self, seq: u32, ack: u32) -> SegmentFrame {
+        (self.seq, self.ack) = (seq, ack);
+        self
+    }
+
+    /// With this option list, padded to a multiple of 4 bytes with the end of the list.
+    #[must_use]
+    pub fn with_list(mut self, list: &[u8]) -> SegmentFrame {
+        self.options = list.to_vec();
+        self.options.resize(list.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// A segment back to where this one came from, as our answers look: a bare header, all else being the default.
+    #[must_use]
+    pub fn answered(&self, letters: &str) -> SegmentFrame {
+        let answer = SegmentFrame::between(self.destination, self.source, letters);
+        SegmentFrame { vlan: self.vlan, macs: [self.macs[1], self.macs[0]], ..answer }
+    }
+
     /// With TCP options of this length in bytes, a multiple of 4 up to 40.
     #[must_use]
     pub fn with_options(mut self, length: usize) -> SegmentFrame {
@@ -125,7 +165,7 @@ impl SegmentFrame {
     /// The frame.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
-        ethernet(self.vlan, self.source.is_ipv4(), &self.packet())
+        ethernet(self.macs, self.vlan, self.source.is_ipv4(), &self.packet())
     }
 
     /// The frame after `change` was made to it.
@@ -142,28 +182,36 @@ impl SegmentFrame {
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let addresses = [source.octets(), destination.octets()].concat();
-                ipv4(6, self.ip_fragment, &addresses, &self.ip_options, &self.segment())
+                let mut packet = ipv4(6, self.ip_fragment, &addresses, &self.ip_options, &self.segment(&addresses));
+                (packet[1], packet[8]) = (self.traffic_class, self.ttl);
+                seal(&mut packet[..20 + self.ip_options.len()], 10, 0);
+                packet
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let addresses = [source.octets(), destination.octets()].concat();
-                ipv6(6, &addresses, &self.extensions, &self.segment())
+                let mut packet = ipv6(6, &addresses, &self.extensions, &self.segment(&addresses));
+                (packet[0], packet[1]) = (0x60 | self.traffic_class >> 4, self.traffic_class << 4);
+                packet[7] = self.ttl;
+                packet
             }
             _ => panic!("a segment is of one family"),
         }
     }
 
-    fn segment(&self) -> Vec<u8> {
+    fn segment(&self, addresses: &[u8]) -> Vec<u8> {
         let mut segment = Vec::new();
         segment.extend_from_slice(&self.source.port().to_be_bytes());
         segment.extend_from_slice(&self.destination.port().to_be_bytes());
-        segment.extend_from_slice(&1_000_u32.to_be_bytes());
-        segment.extend_from_slice(&2_000_u32.to_be_bytes());
+        segment.extend_from_slice(&self.seq.to_be_bytes());
+        segment.extend_from_slice(&self.ack.to_be_bytes());
         segment.push(((20 + self.options.len()) / 4) as u8 * 16);
         segment.push(self.flags);
-        segment.extend_from_slice(&65_535_u16.to_be_bytes());
+        segment.extend_from_slice(&self.window.to_be_bytes());
         segment.extend_from_slice(&[0; 4]);
         segment.extend_from_slice(&self.options);
         segment.extend_from_slice(&self.payload);
+        let pseudo_header = words(addresses) + 6 + segment.len() as u32;
+        seal(&mut segment, 16, pseudo_header);
         segment
     }
 }
@@ -182,11 +230,11 @@ pub fn icmp_about(key: &ConnectionKey, kind: u8, quoted: &[u8]) -> Vec<u8> {
     match (key.local().ip(), key.remote().ip()) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             let addresses = [remote.octets(), local.octets()].concat();
-            ethernet(None, true, &ipv4(1, 0, &addresses, &[], &message))
+            ethernet([OUR_MAC, PEER_MAC], None, true, &ipv4(1, 0, &addresses, &[], &message))
         }
         (IpAddr::V6(local), IpAddr::V6(remote)) => {
             let addresses = [remote.octets(), local.octets()].concat();
-            ethernet(None, false, &ipv6(58, &addresses, &[], &message))
+            ethernet([OUR_MAC, PEER_MAC], None, false, &ipv6(58, &addresses, &[], &message))
         }
         _ => panic!("a connection is of one family"),
     }
@@ -207,8 +255,23 @@ pub fn arp() -> Vec<u8> {
     frame
 }
 
-fn ethernet(vlan: Option<u16>, is_ipv4: bool, packet: &[u8]) -> Vec<u8> {
-    let mut frame = [OUR_MAC, PEER_MAC].concat();
+/// Puts the checksum at `at` right; `before`: the words that count beside those of `bytes`.
+fn seal(bytes: &mut [u8], at: usize, before: u32) {
+    bytes[at..at + 2].fill(0);
+    let mut sum = before + words(bytes);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    bytes[at..at + 2].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+/// The sum of the 16-bit words.
+fn words(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
+}
+
+fn ethernet(macs: [[u8; 6]; 2], vlan: Option<u16>, is_ipv4: bool, packet: &[u8]) -> Vec<u8> {
+    let mut frame = macs.concat();
     if let Some(tag) = vlan {
         frame.extend_from_slice(&[0x81, 0]);
         frame.extend_from_slice(&tag.to_be_bytes());

@@ -1,6 +1,7 @@
 //! The cases by which the decision is tested, on the host and in the kernel: what the maps hold, a frame, what
-//! becomes of it. [`frames`] builds the frames, [`world`] the maps.
+//! becomes of it. [`frames`] builds the frames, [`world`] the maps; [`answers`] are cases of what the program answers.
 
+pub mod answers;
 pub mod frames;
 mod table;
 pub mod world;

@@ -66,6 +66,16 @@ pub struct World {
     pub answers: bool,
     /// CLOCK_MONOTONIC, ns.
     pub now_ns: u64,
+    /// When the daemon last said that it lives, ns.
+    pub heartbeat_ns: u64,
+    /// Whether there are keys of cookies.
+    pub has_keys: bool,
+    /// Until when the daemon wants cookies for the listeners, ns.
+    pub cookie_demand_ns: u64,
+    /// Whether a checksum over the pseudo-header alone passes.
+    pub accept_partial: bool,
+    /// Resets in a second; 0: none.
+    pub rst_rate: u32,
     /// Allowed and denied prefixes.
     pub prefixes: Vec<(Prefix, Rule)>,
     /// How many SYNs a source may send.
@@ -73,6 +83,9 @@ pub struct World {
     /// Sources that have sent as many as they may: IPv4 addresses, IPv6 networks.
     pub exhausted_sources: Vec<IpAddr>,
 }
+
+/// How long TIME_WAIT lasts in the ordinary world, ms.
+pub const TIME_WAIT_MS: u32 = 60_000;
 
 /// What SYN-ACKs offer in the ordinary world, and how answers look there.
 pub const LISTENER: ListenerValue = ListenerValue {
@@ -87,7 +100,7 @@ pub const LISTENER: ListenerValue = ListenerValue {
     cookie_mode: 0,
     pad: 0,
     syn_limit: 2048,
-    time_wait_ms: 60_000,
+    time_wait_ms: TIME_WAIT_MS,
     syn_queue: 0,
     syn_queue_max: 0,
     accept_queue: 0,
@@ -97,6 +110,24 @@ pub const LISTENER: ListenerValue = ListenerValue {
     syn_overflows: 0,
     accept_overflows: 0,
 };
+
+impl World {
+    /// The ordinary world at another time, in which the program answers by itself.
+    #[must_use]
+    pub fn that_answers(now_ns: u64) -> World {
+        World { answers: true, now_ns, heartbeat_ns: now_ns, ..World::default() }
+    }
+
+    /// The keys of cookies: of this epoch, and of the two before it.
+    #[must_use]
+    pub fn keys(&self) -> CookieKeys {
+        let mut keys = CookieKeys::default();
+        let now = epoch(self.now_ns);
+        let epochs = if self.has_keys { now - 2..=now } else { RangeInclusive::new(1, 0) };
+        epochs.for_each(|epoch| keys.put(epoch, [epoch, !epoch]));
+        keys
+    }
+}
 
 impl Default for World {
     /// Two listeners on one address, wildcards of both families, an ephemeral range, a connection of each
@@ -122,6 +153,11 @@ impl Default for World {
             entry: ConnectionValue { state: State::ESTABLISHED, ..ConnectionValue::default() },
             answers: false,
             now_ns: 1_000 << 36,
+            heartbeat_ns: 1_000 << 36,
+            has_keys: true,
+            cookie_demand_ns: 0,
+            accept_partial: false,
+            rst_rate: 1_000,
             prefixes: Vec::new(),
             source_limit: SourceLimit::default(),
             exhausted_sources: Vec::new(),
@@ -158,14 +194,11 @@ pub struct MemoryMaps<'a> {
 }
 
 impl<'a> MemoryMaps<'a> {
-    /// The maps of a world, with keys for its epoch and the one before.
+    /// The maps of a world.
     #[must_use]
     pub fn new(world: &'a World) -> Self {
         let mut limit = RateLimit::default();
         while world.icmp_exhausted && limit.admit(world.now_ns, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST) {}
-        let mut keys = CookieKeys::default();
-        let now = epoch(world.now_ns);
-        [now - 1, now].into_iter().for_each(|epoch| keys.put(epoch, [epoch, !epoch]));
         let listener = |(index, local): (usize, &SocketAddr)| {
             (ListenerKey::new(*local), ListenerValue { index: index as u32, ..world.listener })
         };
@@ -175,9 +208,10 @@ impl<'a> MemoryMaps<'a> {
             ephemeral_first: *world.ephemeral.start(),
             ephemeral_last: *world.ephemeral.end(),
             answers: world.answers.into(),
-            heartbeat_ns: world.now_ns,
-            time_wait_ms: 60_000,
-            reset_interval_ns: 1_000_000,
+            accept_partial: world.accept_partial.into(),
+            heartbeat_ns: world.heartbeat_ns,
+            time_wait_ms: TIME_WAIT_MS,
+            reset_interval_ns: 1_000_000_000_u64.checked_div(world.rst_rate.into()).unwrap_or(0),
             source: world.source_limit,
             prefixes: world.prefixes.len() as u32,
             ..Config::default()
@@ -186,7 +220,7 @@ impl<'a> MemoryMaps<'a> {
             world,
             config,
             listeners: world.listeners.iter().enumerate().map(listener).collect(),
-            keys,
+            keys: world.keys(),
             icmp_limit: RefCell::new(limit),
             reset_limit: RefCell::default(),
             time_wait_limit: RefCell::default(),
@@ -197,10 +231,10 @@ impl<'a> MemoryMaps<'a> {
         }
     }
 
-    /// The keys of cookies.
+    /// Whether the program answers by itself.
     #[must_use]
-    pub fn keys(&self) -> CookieKeys {
-        self.keys
+    pub fn answers(&self) -> bool {
+        self.config.answers != 0
     }
 
     /// The entries that the program made.
@@ -275,7 +309,7 @@ impl AnswerMaps for MemoryMaps<'_> {
     }
 
     fn cookie_demand_ns(&self, _index: u32) -> u64 {
-        0
+        self.world.cookie_demand_ns
     }
 
     fn time_wait(&self, key: &ConnectionKey) -> Option<TimeWait> {

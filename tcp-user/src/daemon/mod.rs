@@ -3,6 +3,8 @@
 //!
 //! Start: ports, maps and program, sockets, workers, attach. Stop: detach, workers with their sockets, pins.
 
+#[cfg(test)]
+mod agreement;
 mod context;
 mod cookies;
 mod error;

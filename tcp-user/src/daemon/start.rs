@@ -132,7 +132,7 @@ fn answers(config: &Config, interface: &Interface) -> Answers {
 }
 
 /// What the program needs to know of a listener to answer for it as the daemon would.
-fn settings(listener: &Listener, mtu: u32) -> ListenerValue {
+pub(super) fn settings(listener: &Listener, mtu: u32) -> ListenerValue {
     let tcp = &listener.tcp;
     let offers = [
         (tcp.timestamps, OFFERS_TIMESTAMPS),

@@ -14,6 +14,7 @@ mod maps;
 mod pins;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
@@ -43,6 +44,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xt
 
 /// Name of the program in the object.
 const PROGRAM: &str = "xtcp";
+
+/// How often the kernel is asked to verify the program before a signal that interrupts it counts as a failure.
+const VERIFIER_ATTEMPTS: u32 = 5;
 
 /// What [`Program::open`] and [`load`] need to know.
 #[derive(Clone, Debug)]
@@ -140,7 +144,7 @@ impl Program {
         }
         loader.map_max_entries("SOURCES", if options.limits_sources { MAX_SOURCES } else { 1 });
         let mut ebpf = loader.load(OBJECT).map_err(|source| load_error(options, source))?;
-        program(&mut ebpf)?.load().map_err(XdpError::verifier)?;
+        verify(program(&mut ebpf)?)?;
         let mut maps = ProgramMaps::take(&mut ebpf)?;
         maps.reset(options)?;
         let log = ProgramLog::take(&mut ebpf)?;
@@ -314,6 +318,20 @@ fn check(options: &LoadOptions) -> Result<(), XdpError> {
         }
     }
     Ok(())
+}
+
+/// Has the kernel verify the program. It gives up when a signal for this thread comes meanwhile, and is asked again.
+fn verify(program: &mut Xdp) -> Result<(), XdpError> {
+    let mut loaded = program.load();
+    for _ in 1..VERIFIER_ATTEMPTS {
+        match &loaded {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {
+                loaded = program.load();
+            }
+            _ => break,
+        }
+    }
+    loaded.map_err(XdpError::verifier)
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, XdpError> {

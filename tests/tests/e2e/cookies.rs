@@ -12,7 +12,7 @@ use tests::daemon::{Daemon, DaemonBuilder};
 use tests::net::WireOptions;
 use tests::peer;
 use tests::raw::send_segment;
-use tests::wait::until_it;
+use tests::wait::{until, until_it};
 
 use crate::{DAYTIME, ECHO, SERVERS, server};
 
@@ -23,14 +23,14 @@ const FLOOD: u16 = 2000;
 
 /// Who answers SYNs with cookies.
 #[derive(Clone, Copy)]
-enum By {
+pub enum By {
     Daemon,
     Program,
 }
 
 impl By {
     /// A daemon that is to be given listeners.
-    fn daemon(self, lab: &Lab) -> DaemonBuilder<'_> {
+    pub fn daemon(self, lab: &Lab) -> DaemonBuilder<'_> {
         match self {
             By::Daemon => lab.daemon().line("xdp_tx = \"off\""),
             By::Program => lab.daemon_with_answers(),
@@ -149,6 +149,40 @@ fn a_made_up_ack_is_reset_and_made_up_data_vanish(by: By) {
     assert_eq!(cookies(&daemon, "ok"), 1);
 }
 
+/// As large as the first message of a TLS client, in two segments that follow the ACK at once.
+fn a_request_right_behind_the_handshake_arrives_whole(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "always").start();
+    for round in 1..=10 {
+        for address in SERVERS {
+            let request = peer::bytes(1800, round);
+            peer::assert_same(&peer::exchange(&lab.connect((address, ECHO)), &request), &request);
+        }
+        assert_eq!(cookies(&daemon, "ok"), 2 * round);
+    }
+    assert_eq!(cookies(&daemon, "bad"), 0);
+}
+
+fn a_request_in_the_ack_itself_arrives(by: By) {
+    let lab = Lab::new();
+    let daemon = listening(by, &lab, "always").start();
+    let answers = |syn| {
+        lab.segments(|segment| {
+            segment.source == server(ECHO) && segment.flags.syn == syn && (syn || segment.length > 0)
+        })
+    };
+    send_syn(&lab, 9);
+    let syn_ack = until("a SYN-ACK", || answers(true).pop());
+    let comes_back = |segment: &mut TcpHeader| {
+        (segment.sequence_number, segment.ack, segment.psh) = (syn_ack.ack, true, true);
+        segment.acknowledgment_number = syn_ack.seq.wrapping_add(1);
+    };
+    send(&lab, 9, comes_back, b"no ACK before me");
+    let echo = until("the echo", || answers(false).pop());
+    assert_eq!((echo.ack, echo.length), (syn_ack.ack.wrapping_add(16), 16), "{echo}");
+    assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok"), cookies(&daemon, "bad")], [1, 1, 0]);
+}
+
 /// The program counts: it turns to cookies while the SYN queue still has room.
 #[test]
 fn the_program_turns_to_cookies_when_syns_come_faster_than_the_queue_could_take_them() {
@@ -205,6 +239,16 @@ macro_rules! for_each_answerer {
             #[test]
             fn a_flood_keeps_no_client_out() {
                 super::a_flood_keeps_no_client_out(By::$by);
+            }
+
+            #[test]
+            fn a_request_right_behind_the_handshake_arrives_whole() {
+                super::a_request_right_behind_the_handshake_arrives_whole(By::$by);
+            }
+
+            #[test]
+            fn a_request_in_the_ack_itself_arrives() {
+                super::a_request_in_the_ack_itself_arrives(By::$by);
             }
 
             #[test]

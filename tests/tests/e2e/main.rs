@@ -2,6 +2,7 @@
 //!
 //! They need root and the built binary: `cargo xtask test`. One module per subject; they run in parallel.
 
+mod answers;
 mod close;
 mod coexistence;
 mod connect;

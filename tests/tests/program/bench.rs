@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use aya::programs::ProgramError;
+use aya::programs::{ProgramError, TestRunResult};
 use aya::{TestRun, TestRunOptions};
 use tcp_common::ConnectionValue;
 use tcp_common::cases::frames::SegmentFrame;
-use tcp_common::cases::world::{LOCAL_V4, LOCAL_V6, OUR_MAC, World};
+use tcp_common::cases::world::{LOCAL_V4, LOCAL_V6, OUR_MAC, TIME_WAIT_MS, World};
+use tests::maps::Maps;
 use tests::net::{Wire, WireOptions};
 use xtcp::afxdp::{XskOptions, XskSocket};
 use xtcp::xdp::{Answers, LoadOptions, Program, XdpMode, default_pin_path};
@@ -82,8 +83,7 @@ impl Bench {
         self.program.set_addresses(&world.addresses).unwrap();
         let listeners: Vec<_> = world.listeners.iter().map(|local| (*local, world.listener)).collect();
         self.program.set_listeners(&listeners).unwrap();
-        let answers = Answers { enabled: world.answers, accept_partial: false, rst_rate: 1000, time_wait_ms: 60_000 };
-        self.program.set_answers(&answers).unwrap();
+        self.enter_answers(world);
         self.program.set_ephemeral_ports(world.ephemeral.clone()).unwrap();
         self.enter_prefixes(world);
         let mut table = self.program.connections().unwrap();
@@ -92,6 +92,16 @@ impl Bench {
         let entries: Vec<_> = world.connections.iter().map(|key| (*key, value)).collect();
         table.insert_batch(&entries, |key| panic!("no room for {key:?}")).unwrap();
         self.exhaust_sources(world);
+    }
+
+    fn enter_answers(&mut self, world: &World) {
+        let World { answers: enabled, accept_partial, rst_rate, .. } = *world;
+        let answers = Answers { enabled, accept_partial, rst_rate, time_wait_ms: TIME_WAIT_MS };
+        self.program.set_answers(&answers).unwrap();
+        self.program.set_cookie_keys(&world.keys()).unwrap();
+        self.program.heartbeat(world.heartbeat_ns).unwrap();
+        let mut demands = self.program.cookie_demands(&world.listeners).unwrap();
+        world.listeners.iter().for_each(|listener| demands.demand(*listener, world.cookie_demand_ns).unwrap());
     }
 
     fn enter_prefixes(&mut self, world: &World) {
@@ -119,15 +129,34 @@ impl Bench {
 
     /// What the program returns for the frame, and how long it takes on average, ns.
     pub fn run(&mut self, frame: &[u8], repeat: u32) -> (u32, u128) {
+        let result = self.test_run(frame, repeat, None);
+        (result.return_value, result.duration.as_nanos())
+    }
+
+    /// What the program returns for the frame, and makes of it.
+    pub fn answer(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut after = vec![0; 4096];
+        let result = self.test_run(frame, 1, Some(&mut after));
+        after.truncate(result.data_size_out as usize);
+        (result.return_value, after)
+    }
+
+    fn test_run(&mut self, frame: &[u8], repeat: u32, mut after: Option<&mut [u8]>) -> TestRunResult {
         let program = self.program.xdp().unwrap();
         loop {
-            let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+            let data_out = after.as_deref_mut();
+            let options = TestRunOptions { data_in: Some(frame), data_out, repeat, ..TestRunOptions::default() };
             match program.test_run(options) {
-                Ok(result) => return (result.return_value, result.duration.as_nanos()),
+                Ok(result) => return result,
                 Err(error) if is_interruption(&error) => {} // a signal to this process, for example a child's end
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// The pinned maps.
+    pub fn maps(&self) -> Maps {
+        Maps::at(&self.options.pin_path)
     }
 
     /// What bpftool says about a pinned map; `what` is its verb and, after the path, its further arguments.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tcp_common::cases::frames::SegmentFrame;
 use tcp_common::cases::world::{LOCAL_V4, World, connection_v4};
 use tcp_common::cases::{Case, cases};
-use tcp_common::counters::{Counters, DropReason, Outcome};
+use tcp_common::counters::{Class, Counters, DropReason, Outcome};
 use tcp_common::decide::{Sockets, Verdict};
 use tcp_common::layout::{ICMP_ERROR_BURST, MAX_PREFIXES, MAX_SOURCES};
 use tcp_common::prefix::{Prefix, Rule};
@@ -203,15 +203,18 @@ fn print_speed(bench: &mut Bench, name: &str, frame: &[u8], expected: u32) {
 fn check(bench: &mut Bench, case: &Case) {
     let before = bench.program.counters().unwrap();
     let (action, _) = bench.run(&case.frame, 1);
-    let expected = match case.verdict {
+    assert_eq!(action, expected_action(case.verdict), "action: {}", case.name);
+    let after = bench.program.counters().unwrap();
+    assert_eq!(moved(&before, &after), expected_moves(case.class, case.verdict), "counters: {}", case.name);
+}
+
+pub const fn expected_action(verdict: Verdict) -> u32 {
+    match verdict {
         Verdict::Pass => XDP_PASS,
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Steer(_) => XDP_REDIRECT,
         Verdict::Answer(_) => XDP_TX,
-    };
-    assert_eq!(action, expected, "action: {}", case.name);
-    let after = bench.program.counters().unwrap();
-    assert_eq!(moved(&before, &after), expected_moves(case), "counters: {}", case.name);
+    }
 }
 
 fn size(bench: &mut Bench) -> Size {
@@ -233,7 +236,7 @@ fn instructions(listing: &str) -> usize {
     listing.lines().filter(is_instruction).count()
 }
 
-fn moved(before: &Counters, after: &Counters) -> Vec<(&'static str, u64)> {
+pub fn moved(before: &Counters, after: &Counters) -> Vec<(&'static str, u64)> {
     let named = |counters: &Counters| -> Vec<_> {
         counters.verdicts().chain(counters.classes()).chain(counters.drops()).collect()
     };
@@ -241,13 +244,14 @@ fn moved(before: &Counters, after: &Counters) -> Vec<(&'static str, u64)> {
     differences.filter(|(_, count)| *count != 0).collect()
 }
 
-fn expected_moves(case: &Case) -> Vec<(&'static str, u64)> {
-    let outcome: Outcome = case.verdict.outcome();
-    let reason = match case.verdict {
+/// The counters that a decision moves, each by one.
+pub fn expected_moves(class: Option<Class>, verdict: Verdict) -> Vec<(&'static str, u64)> {
+    let outcome: Outcome = verdict.outcome();
+    let reason = match verdict {
         Verdict::Drop(reason) => Some(DropReason::name(reason)),
         _ => None,
     };
-    let names = [Some(outcome.name()), case.class.map(|class| class.name()), reason];
+    let names = [Some(outcome.name()), class.map(Class::name), reason];
     names.into_iter().flatten().map(|name| (name, 1)).collect()
 }
 
