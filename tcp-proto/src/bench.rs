@@ -1,4 +1,4 @@
-//! The timing wheel for whoever counts what an operation costs (`examples/wheel.rs`); not part of the library's contract.
+//! The timing wheel for whoever counts what an operation costs (the bench `timer`); not part of the library's contract.
 
 use crate::time::{Duration, Instant};
 use crate::wheel;

@@ -31,6 +31,14 @@ enum Command {
     Run(RunArguments),
     /// Flood a server in a lab of its own, and say what came of it.
     Flood(FloodArguments),
+    /// The part of the bench `timer` that valgrind watches.
+    #[command(hide = true)]
+    Wheel {
+        /// Timers that are armed.
+        armed: u32,
+        /// Operations on another.
+        operations: u32,
+    },
     /// Accept connections of the socket that is the standard input.
     #[command(hide = true)]
     Accept {
@@ -87,6 +95,10 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Run(run) => benches(run),
         Command::Flood(flood) => one_flood(flood),
+        Command::Wheel { armed, operations } => {
+            bench::benches::timer::drive(*armed, *operations);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Accept { close } => acceptor::accept(*close).map(|()| ExitCode::SUCCESS),
     };
     match done {

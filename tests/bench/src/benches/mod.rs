@@ -5,6 +5,7 @@ mod legit;
 mod program;
 mod stray;
 mod syn;
+pub mod timer;
 
 use anyhow::Result;
 
@@ -30,5 +31,6 @@ pub const ALL: &[Bench] = &[
     Bench { name: "program", about: "cost of the XDP program by BPF_PROG_TEST_RUN", run: program::run },
     Bench { name: "legit", about: "200 connections/s during a SYN flood: who succeeds, and when", run: legit::run },
     Bench { name: "idle", about: "1,000,000 idle connections: memory, stalls, CPU", run: crowd::run_idle },
+    Bench { name: "timer", about: "instructions to arm or cancel one of 1,000,000 timers", run: timer::run },
     Bench { name: "time-wait", about: "140,000 connections in TIME_WAIT: memory", run: crowd::run_time_wait },
 ];
