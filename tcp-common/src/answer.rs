@@ -368,10 +368,7 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     fn cookie_is_good(&self, headers: &mut Headers, now: u64) -> bool {
         let Some(keys) = self.maps.cookie_keys() else { return false };
         self.read_options(headers);
-        let echo = match headers.options.timestamps() {
-            Some((_, echo)) => Some(echo),
-            None => None,
-        };
+        let echo = headers.options.timestamps().map(|(_, echo)| echo);
         cookie::check(keys, now, self.key, headers.seq(), headers.ack(), echo).is_some()
     }
 
