@@ -6,7 +6,7 @@
 //! here only those segments are dropped to which it would not answer anyhow.
 
 use crate::counters::{Class, DropReason, Outcome};
-use crate::layout::{Config, ConnectionKey, ListenerKey, ListenerValue};
+use crate::layout::{Config, ConnectionKey, ListenerKey, ListenerValue, is_mapped};
 use crate::packet::{self, Frame, Packet, Place, Segment};
 use crate::source::{self, Sources};
 
@@ -232,7 +232,7 @@ fn of_segment<'m, M: Maps>(
         return None;
     }
     let owner = owner(key, config, maps)?;
-    let shape = segment.shape();
+    let shape = if is_nobody(key) { Err(DropReason::Martian) } else { segment.shape() };
     let verdict = match maps.sockets() {
         Sockets::Nowhere => return None,
         Sockets::Elsewhere => Verdict::Drop(DropReason::NoSocket),
@@ -243,6 +243,12 @@ fn of_segment<'m, M: Maps>(
         None => false,
     };
     Some(Decision { class: shape.ok(), verdict, place: segment.place(key), listener: owner.listener, time_wait })
+}
+
+/// Whether an IPv6 packet comes from a mapped address: on the wire that is nobody's, in the maps an IPv4 host's.
+#[inline(always)]
+fn is_nobody(key: &ConnectionKey) -> bool {
+    is_mapped(&key.remote_addr) && !key.is_ipv4()
 }
 
 /// Whose a segment of an owned port is: a connection's, or a listener's, or else that of an active open which may use the

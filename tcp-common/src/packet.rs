@@ -217,7 +217,7 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, at: usize, key: &mut ConnectionKey) -> Opt
     key.local_addr = *part(header, 24)?;
     key.remote_addr = *part(header, 8)?;
     // On the wire a mapped address is nobody's (RFC 4291 section 2.5.5.2); in the maps it would be an IPv4 host's.
-    if is_mapped(&key.local_addr) || is_mapped(&key.remote_addr) {
+    if is_mapped(&key.local_addr) {
         return None;
     }
     Some(Network { protocol: extensions.next, payload: extensions.end, end, fragment: extensions.fragment })

@@ -13,7 +13,7 @@ use tests::daemon::{Daemon, output, pin_path, xtcp_binary};
 use tests::maps::Maps;
 use tests::net::{CLIENT_V4, SECOND_V4, SERVER_V4, WireOptions};
 use tests::peer::{self, assert_same, round_trip};
-use tests::wait::{DEADLINE, End, until};
+use tests::wait::{DEADLINE, End, until, until_it};
 
 use crate::{DAYTIME, ECHO, KERNEL, server};
 
@@ -298,7 +298,8 @@ fn xtcp_in_server(lab: &Lab, arguments: &[&str]) {
 
 /// No program on the interface, no pins of it, and its port is free.
 fn assert_nothing_left(lab: &Lab, pin_path: &Path) {
-    assert_eq!(lab.server.xdp_program().unwrap(), None);
+    // The kernel lets go of a link in its own time.
+    until_it("an interface without a program", || lab.server.xdp_program().unwrap(), Option::is_none);
     assert!(!pin_path.exists(), "{} is left behind", pin_path.display());
     drop(peer::listen(&lab.server, server(ECHO)));
 }
