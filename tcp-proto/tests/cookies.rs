@@ -22,6 +22,16 @@ fn bare(syn_cookies: SynCookies) -> TcpConfig {
     TcpConfig { syn_cookies, ..plain() }
 }
 
+/// A stack that knows nothing yet beside a program that answered `syn`, and its numbers.
+fn beside_a_program(config: TcpConfig, syn: &str) -> Trace {
+    let mut program = Trace::listen(TcpConfig { syn_cookies: SynCookies::Always, ..config.clone() }).with_keys();
+    let _ = program.answer_to(syn);
+    let stack = StackConfig { program_answers: true, ..StackConfig::default() };
+    let mut t = Trace::listen_with(stack, config).with_keys();
+    t.our_isn = program.our_isn;
+    t
+}
+
 trait Cookies: Sized {
     fn with_keys(self) -> Self;
     /// The peer's SYN; the stack's answer to it.
@@ -209,13 +219,28 @@ fn cookies_are_looked_for_as_long_as_one_may_come_back_and_no_longer() {
 
 #[test]
 fn beside_a_program_that_answers_every_ack_may_bring_one_back() {
-    let config = StackConfig { program_answers: true, ..StackConfig::default() };
-    let mut issuer = Trace::listen(bare(SynCookies::Always)).with_keys();
-    let answer = issuer.answer_to("S 0:0 <mss 1460>");
-    let mut t = Trace::listen_with(config, bare(SynCookies::Auto)).with_keys();
-    t.our_isn = issuer.our_isn;
-    t.follows(&answer, ". 1:1 ack 1");
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 1");
     assert_eq!((t.state(), t.cookies()), (State::ESTABLISHED, [0, 1, 0]));
+}
+
+#[test]
+fn beside_a_program_that_answers_a_half_open_peer_is_reset_unless_a_cookie_came_back_of_late() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    // What such a peer sends to us after we restarted, RFC 9293 figure 10.
+    t.peer("PA 500:510 ack 900");
+    t.stack("R 900:900");
+    assert_eq!((t.drops("no_cookie"), t.cookies()), (0, [0, 0, 1]));
+    t.peer(". 1:1 ack 1");
+    t.speak_from(2);
+    t.our_isn = cookie;
+    t.peer("PA 500:510 ack 900");
+    t.quiet();
+    assert_eq!((t.drops("no_cookie"), t.cookies()), (1, [0, 1, 2]));
+    t.passes(Duration::from_nanos(2 * EPOCH_NS) + ms(1));
+    t.peer("PA 500:510 ack 900");
+    t.stack("R 900:900");
 }
 
 // What comes back.

@@ -96,7 +96,10 @@ impl Stack {
                 self.cookie_returns(now, key, link, segment, listener, &offer);
                 true
             }
-            None => self.cookie_is_bad(segment),
+            None => {
+                let awaited = queue.awaits_cookies(now);
+                self.cookie_is_bad(segment, awaited)
+            }
         }
     }
 
@@ -112,6 +115,8 @@ impl Stack {
         offer: &Offer,
     ) {
         let Some(queue) = self.listeners.get_mut(listener) else { return };
+        // The program may have sent it, and others with it.
+        queue.cookies_until = Some(now + COOKIE_LIFETIME);
         if queue.accept_queue_is_full() {
             queue.accept_overflows += 1;
             return self.shared.drops.count(DropReason::AcceptQueueFull);
@@ -127,15 +132,16 @@ impl Stack {
         });
     }
 
-    /// What brings no cookie back draws a reset, unless it carries something: then the ACK before it may be lost, and with
-    /// it the connection that this belongs to. Whoever sent it repeats it, in the order in which it counts.
-    fn cookie_is_bad(&mut self, segment: &Segment<'_>) -> bool {
+    /// What brings no cookie back draws a reset, unless cookies are awaited and it carries something: then the ACK before
+    /// it may be lost, and with it the connection that this belongs to. Whoever sent it repeats it, in the order in which
+    /// it counts. Whether nothing is left to do.
+    fn cookie_is_bad(&mut self, segment: &Segment<'_>, awaited: bool) -> bool {
         self.shared.figures.count(Figure::CookieBad);
-        let carries = segment.length() > 0;
-        if carries {
+        let spared = awaited && segment.length() > 0;
+        if spared {
             self.shared.drops.count(DropReason::NoCookie);
         }
-        carries
+        spared
     }
 }
 
@@ -149,12 +155,16 @@ impl Listener {
         }
     }
 
-    /// Whether a stranger's ACK may bring a cookie back. The program tells not which it issued (`program_answers`), but
-    /// keeps strangers whose ACKs bring none to itself.
+    /// Whether a stranger's ACK is checked for a cookie. The program tells not which it issued (`program_answers`).
     fn checks_cookies(&self, now: Instant, program_answers: bool) -> bool {
+        self.awaits_cookies(now) || program_answers && self.config.syn_cookies == SynCookies::Auto
+    }
+
+    /// Whether cookies are known to be out. While the program alone sends them, it keeps what brings none back to itself.
+    fn awaits_cookies(&self, now: Instant) -> bool {
         match self.config.syn_cookies {
             SynCookies::Always => true,
-            SynCookies::Auto => program_answers || self.cookies_until.is_some_and(|until| now < until),
+            SynCookies::Auto => self.cookies_until.is_some_and(|until| now < until),
             SynCookies::Never => false,
         }
     }
