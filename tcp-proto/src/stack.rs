@@ -400,6 +400,7 @@ impl Stack {
         match self.find(&key) {
             Some(index) if self.is_succeeded(index, segment) => self.succeed(now, index, link, segment),
             Some(index) if self.accept_queue_is_full(index, segment) => {}
+            Some(index) if self.is_replaced_by_cookie(now, index, link, segment) => {}
             Some(index) => {
                 self.act(now, index, |connection, cx| connection.segment_arrives(cx, link, segment));
                 self.refresh(now, index);

@@ -321,6 +321,57 @@ fn a_syn_ack_or_a_reset_brings_no_cookie_back() {
     assert_eq!((t.state(), t.cookies()), (State::CLOSED, [1, 0, 0]));
 }
 
+#[test]
+fn the_answer_to_a_cookie_establishes_although_a_copy_of_the_syn_was_kept_meanwhile() {
+    let config = TcpConfig { syn_backlog: 1, ..bare(SynCookies::Auto) };
+    let mut t = Trace::listen(config).with_keys();
+    t.speak_from(2);
+    let _ = t.answer_to("S 0:0 <mss 1460>");
+    t.speak_from(1);
+    let cookie = t.answer_to("S 0:0 <mss 1460>");
+    assert_eq!(t.cookies(), [1, 0, 0]);
+    let isn = t.our_isn;
+    t.speak_from(2);
+    t.peer("R 1:1");
+    t.speak_from(1);
+    let kept = t.answer_to("S 0:0 <mss 1460>");
+    assert_eq!((t.cookies()[0], t.state()), (1, State::SYN_RCVD));
+    assert_ne!(isn, t.our_isn);
+    // The peer took the first answer; the second draws this, too.
+    t.our_isn = isn;
+    t.follows(&cookie, ". 1:1 ack 1");
+    t.follows(&kept, ". 1:1 ack 1");
+    let info = t.stack.listener(t.listener.unwrap()).unwrap();
+    assert_eq!((t.state(), t.cookies(), info.syn_queue), (State::ESTABLISHED, [1, 1, 0], 0));
+    t.accept();
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    t.write(10);
+    t.stack("PA 1:11 ack 11");
+}
+
+#[test]
+fn an_ack_of_neither_the_cookie_nor_the_syn_that_was_kept_is_refused() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    let _kept = t.answer_to("S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 9");
+    t.stack("R 9:9");
+    assert_eq!((t.state(), t.cookies()), (State::SYN_RCVD, [0, 0, 0]));
+    t.peer(". 1:1 ack 1");
+    assert_eq!((t.state(), t.cookies()), (State::ESTABLISHED, [0, 0, 0]));
+}
+
+#[test]
+fn with_a_full_accept_queue_a_cookie_replaces_nothing() {
+    let mut t = beside_a_program(TcpConfig { backlog: 0, ..bare(SynCookies::Auto) }, "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    let _kept = t.answer_to("S 0:0 <mss 1460>");
+    t.our_isn = cookie;
+    t.peer(". 1:1 ack 1");
+    t.quiet();
+    assert_eq!((t.state(), t.drops("accept_queue_full")), (State::SYN_RCVD, 1));
+}
+
 // Limits.
 
 #[test]

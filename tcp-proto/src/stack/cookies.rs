@@ -33,6 +33,19 @@ pub struct CookieDemand {
     pub until: Instant,
 }
 
+/// What was found in a segment.
+enum Found {
+    /// It was not looked for a cookie.
+    Nothing,
+    /// A good one, and what it stands for.
+    Cookie(Offer),
+    /// None, or a bad one.
+    NoCookie {
+        /// Whether cookies are known to be out.
+        awaited: bool,
+    },
+}
+
 impl Stack {
     /// Sets the keys of SYN cookies, the same for all stacks of an interface and the XDP program. Before, none are issued:
     /// a SYN is kept or dropped.
@@ -82,25 +95,46 @@ impl Stack {
         segment: &Segment<'_>,
         listener: ListenerId,
     ) -> bool {
-        let answered_for = self.shared.config.program_answers;
-        let Some(queue) = self.listeners.get(listener).filter(|queue| queue.checks_cookies(now, answered_for)) else {
-            return false;
-        };
-        if segment.flags.has(Flags::SYN) {
-            return false;
-        }
-        let tsecr = segment.options.timestamps.filter(|_| queue.config.timestamps).map(|theirs| theirs.echo);
-        match check(&self.cookie_keys, now.as_nanos(), &key, segment.seq.0, segment.ack.0, tsecr) {
-            Some(offer) => {
-                self.shared.figures.count(Figure::CookieOk);
+        match self.look_for_cookie(now, &key, segment, listener) {
+            Found::Nothing => false,
+            Found::Cookie(offer) => {
                 self.cookie_returns(now, key, link, segment, listener, &offer);
                 true
             }
-            None => {
-                let awaited = queue.awaits_cookies(now);
-                self.cookie_is_bad(segment, awaited)
-            }
+            Found::NoCookie { awaited } => self.cookie_is_bad(segment, awaited),
         }
+    }
+
+    /// The half-open connection `index` got `segment`: an ACK of something else than its SYN may bring a cookie back that
+    /// answered an earlier copy of the peer's. Then the peer knows of no other connection, and this one is replaced;
+    /// whether it was.
+    pub(super) fn is_replaced_by_cookie(
+        &mut self,
+        now: Instant,
+        index: u32,
+        link: LinkAddress,
+        segment: &Segment<'_>,
+    ) -> bool {
+        let Some(connection) = self.entries.get(index).map(|entry| &entry.connection) else { return false };
+        let key = connection.key;
+        let Some(listener) = connection.would_be_accepted_by(segment).filter(|_| !connection.acks_our_syn(segment))
+        else {
+            return false;
+        };
+        let Found::Cookie(offer) = self.look_for_cookie(now, &key, segment, listener) else { return false };
+        self.act(now, index, |connection, cx| connection.is_succeeded(cx));
+        self.cookie_returns(now, key, link, segment, listener, &offer);
+        true
+    }
+
+    /// What a segment to `listener` brings.
+    fn look_for_cookie(&self, now: Instant, key: &ConnectionKey, segment: &Segment<'_>, listener: ListenerId) -> Found {
+        let answered_for = self.shared.config.program_answers;
+        let queue = self.listeners.get(listener).filter(|queue| queue.checks_cookies(now, answered_for));
+        let Some(queue) = queue.filter(|_| !segment.flags.has(Flags::SYN)) else { return Found::Nothing };
+        let tsecr = segment.options.timestamps.filter(|_| queue.config.timestamps).map(|theirs| theirs.echo);
+        let offer = check(&self.cookie_keys, now.as_nanos(), key, segment.seq.0, segment.ack.0, tsecr);
+        offer.map_or_else(|| Found::NoCookie { awaited: queue.awaits_cookies(now) }, Found::Cookie)
     }
 
     /// Builds the connection that a cookie stands for, if there is room. If not, nothing is said, and the cookie stays
@@ -114,6 +148,7 @@ impl Stack {
         listener: ListenerId,
         offer: &Offer,
     ) {
+        self.shared.figures.count(Figure::CookieOk);
         let Some(queue) = self.listeners.get_mut(listener) else { return };
         // The program may have sent it, and others with it.
         queue.cookies_until = Some(now + COOKIE_LIFETIME);
