@@ -38,7 +38,7 @@ pub trait Device {
     /// Without such a program there is nothing to do.
     fn demand_cookies(&mut self, _demand: CookieDemand) {}
 
-    /// Deletes entries of the connection table.
+    /// Deletes entries of the connection table; a missing one is no error.
     fn remove(&mut self, keys: &[ConnectionKey]);
 }
 

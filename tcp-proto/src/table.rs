@@ -62,6 +62,11 @@ impl TableChanges {
         }
     }
 
+    /// An entry that no connection of the stack wrote is to be removed at the end of the turn, if there is one.
+    pub(crate) fn remove_others(&mut self, key: ConnectionKey) {
+        self.removals.push(key);
+    }
+
     /// The next connection whose entry is to be written now.
     pub(crate) fn next_write(&mut self, now: Instant) -> Option<ConnectionId> {
         self.new.pop_front().or_else(|| pop_due(&mut self.changed, now))

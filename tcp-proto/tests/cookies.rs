@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Seg, Trace, ms, plain, stream};
+use tcp_common::ConnectionKey;
 use tcp_common::cookie::{CookieKeys, EPOCH_NS, epoch};
 use tcp_proto::{StackConfig, State, SynCookies, TcpConfig};
 
@@ -403,6 +404,41 @@ fn with_too_many_connections_the_ack_is_dropped() {
     t.peer(". 1:1 ack 1");
     t.quiet();
     assert_eq!((t.drops("too_many_connections"), t.stack.count(State::ESTABLISHED)), (1, 1));
+}
+
+#[test]
+fn a_program_that_made_an_entry_for_a_cookie_is_told_when_it_is_refused() {
+    let local: SocketAddr = common::LOCAL.parse().unwrap();
+    let key = ConnectionKey::new(local, common::REMOTE.parse().unwrap());
+    let refused = |stack: StackConfig, backlog: u32| {
+        let config = TcpConfig { backlog, ..bare(SynCookies::Always) };
+        let mut t = Trace::listen_with(stack, config).with_keys();
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.peer(". 1:1 ack 1");
+        t.quiet();
+        assert_eq!((t.state(), t.cookies()[1]), (State::CLOSED, 1));
+        t.stack.take_table_removals()
+    };
+    let answers = StackConfig { program_answers: true, ..StackConfig::default() };
+    assert_eq!(refused(answers.clone(), 0), [key], "the accept queue is full");
+    assert_eq!(refused(StackConfig { max_connections: 0, ..answers }, 1), [key], "too many connections");
+    assert_eq!(refused(StackConfig::default(), 0), [], "nobody made one");
+}
+
+#[test]
+fn the_entry_of_a_cookie_that_is_refused_and_then_taken_stays() {
+    let mut t = beside_a_program(TcpConfig { backlog: 1, ..bare(SynCookies::Auto) }, "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    t.speak_from(2);
+    let _ = t.answer_to("S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 1");
+    t.speak_from(4000);
+    t.our_isn = cookie;
+    t.peer("PA 1:11 ack 1");
+    t.accept();
+    t.peer_more(&Seg::parse("PA 1:11 ack 1"));
+    assert_eq!(t.stack.take_table_removals(), []);
+    t.stack(". 1:1 ack 11");
 }
 
 #[test]

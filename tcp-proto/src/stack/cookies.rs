@@ -2,6 +2,7 @@
 //! what comes of them ([docs/decisions/0013](../../../docs/decisions/0013-cookies.md)). The XDP program issues and checks
 //! the same cookies; what it lets through is checked here again.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use tcp_common::cookie::{CookieKeys, Offer, check};
 
 use super::Stack;
 use crate::api::{ConnectionId, LinkAddress, ListenerId};
-use crate::config::SynCookies;
+use crate::config::{SynCookies, TcpConfig};
 use crate::connection::{Connection, Origin};
 use crate::drops::DropReason;
 use crate::figures::Figure;
@@ -149,22 +150,32 @@ impl Stack {
         offer: &Offer,
     ) {
         self.shared.figures.count(Figure::CookieOk);
-        let Some(queue) = self.listeners.get_mut(listener) else { return };
-        // The program may have sent it, and others with it.
-        queue.cookies_until = Some(now + COOKIE_LIFETIME);
-        if queue.accept_queue_is_full() {
-            queue.accept_overflows += 1;
-            return self.shared.drops.count(DropReason::AcceptQueueFull);
-        }
-        let config = queue.config.clone();
-        if !self.make_room(now) {
+        let Some(config) = self.make_room_for_cookie(now, listener) else {
+            // The program made an entry for it, which would keep the place of others.
+            if self.shared.config.program_answers {
+                self.changes.remove_others(key);
+            }
             return;
-        }
+        };
         let index = self.insert(now, key, Origin::Passive(listener), link, config, ack.ack - 1).index;
         self.act(now, index, |connection, cx| {
             connection.reopen(cx, offer, ack);
             connection.segment_arrives(cx, link, ack);
         });
+    }
+
+    /// Notes that a cookie of `listener` came back; what its connection is configured with, if there is room for one.
+    fn make_room_for_cookie(&mut self, now: Instant, listener: ListenerId) -> Option<Arc<TcpConfig>> {
+        let queue = self.listeners.get_mut(listener)?;
+        // The program may have sent it, and others with it.
+        queue.cookies_until = Some(now + COOKIE_LIFETIME);
+        if queue.accept_queue_is_full() {
+            queue.accept_overflows += 1;
+            self.shared.drops.count(DropReason::AcceptQueueFull);
+            return None;
+        }
+        let config = queue.config.clone();
+        self.make_room(now).then_some(config)
     }
 
     /// What brings no cookie back draws a reset, unless cookies are awaited and it carries something: then the ACK before
