@@ -413,8 +413,7 @@ impl Stack {
     fn is_succeeded(&self, index: u32, segment: &Segment<'_>) -> bool {
         let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
         let Some(entry) = self.entries.get(index).filter(|_| opens) else { return false };
-        let listener = self.listeners.find(entry.connection.key.local()).and_then(|id| self.listeners.get(id));
-        entry.connection.may_be_succeeded_by(segment) && listener.is_some_and(|l| !l.syn_queue_is_full())
+        entry.connection.may_be_succeeded_by(segment) && self.listeners.find(entry.connection.key.local()).is_some()
     }
 
     fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
@@ -493,7 +492,7 @@ impl Stack {
     }
 
     /// A SYN to a listener makes a half-open connection, as long as there is room. `above`: numbers of a
-    /// predecessor that ours must exceed.
+    /// predecessor that ours must exceed; in its place there is room in any case, and a cookie would not exceed them.
     fn syn_arrives(
         &mut self,
         now: Instant,
@@ -504,7 +503,7 @@ impl Stack {
         above: Option<SeqNum>,
     ) {
         let Some(queue) = self.listeners.get_mut(listener) else { return };
-        if queue.syn_queue_is_full() {
+        if above.is_none() && queue.syn_queue_is_full() {
             queue.syn_overflows += 1;
             return self.shared.drops.count(DropReason::SynQueueFull);
         }

@@ -473,6 +473,29 @@ fn a_connection_in_time_wait_is_succeeded_by_one_whose_numbers_are_above_its_own
 }
 
 #[test]
+fn a_full_syn_queue_keeps_nobody_from_succeeding_a_connection_in_time_wait() {
+    for syn_cookies in [SynCookies::Auto, SynCookies::Never] {
+        let mut t = Trace::listen(TcpConfig { syn_backlog: 1, ..bare(syn_cookies) }).with_keys();
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.peer(". 1:1 ack 1");
+        t.accept();
+        t.close();
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+        t.speak_from(2);
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.speak_from(4000);
+        t.peer("S 1000:1000 <mss 1460>");
+        assert_eq!(t.take().expect("a SYN-ACK").flags, 18);
+        assert_eq!((t.stack.count(State::SYN_RCVD), t.cookies()[0]), (2, 0));
+        t.peer(". 1001:1001 ack 1");
+        assert_eq!((t.stack.count(State::ESTABLISHED), t.stack.count(State::TIME_WAIT)), (1, 0));
+        assert_eq!(t.stack.listener(t.listener.unwrap()).unwrap().syn_overflows, 0);
+    }
+}
+
+#[test]
 fn the_peers_stream_is_whole_whatever_the_cookie_came_with() {
     let mut t = Trace::listen(bare(SynCookies::Always)).with_keys();
     let _ = t.answer_to("S 0:0 <mss 1460>");
