@@ -98,9 +98,9 @@ fn a_cookie_says_what_the_syn_ack_of_a_kept_syn_says_and_leads_to_the_same_conne
                 let sent = t.take_marked();
                 let info = t.connection().info();
                 let agreed = (info.mss, info.snd_wnd, info.rcv_wnd, info.cwnd, info.state);
-                // Options ride in the low bits of the timestamp.
+                // Options ride in the low bits of the timestamp, which is that of 20 ms ago.
                 let late = stamp.map(|(ours, _)| (t.now.as_millis() as u32).wrapping_sub(ours));
-                assert!(late.is_none_or(|late| late <= 64), "{late:?} ms late");
+                assert!(late.is_none_or(|late| late <= 20 + 64), "{late:?} ms late");
                 answer.timestamps = answer.timestamps.map(|(_, echo)| (0, echo));
                 (answer, sent.1, sent.0.split(" <").next().map(str::to_owned), agreed)
             };
@@ -299,6 +299,27 @@ fn a_cookie_is_good_for_an_epoch_after_its_own_and_then_draws_a_reset() {
     };
     assert_eq!(back_after(1), (None, State::ESTABLISHED, [1, 1, 0]));
     assert_eq!(back_after(2), (Some("R 1:1".into()), State::CLOSED, [1, 0, 1]));
+}
+
+#[test]
+fn a_cookie_that_begins_an_epoch_is_good_for_whose_clock_is_still_in_the_last() {
+    let at = |ms: u64| {
+        let mut t = Trace::listen(all(SynCookies::Always)).with_keys();
+        let begins = (epoch(t.now.as_nanos()) + 1) * EPOCH_NS / 1_000_000 + 1;
+        let wait = begins - t.now.as_millis() + ms - 20;
+        t.passes(Duration::from_millis(wait));
+        t
+    };
+    for ahead in [0, 1, 19] {
+        let (mut stack, mut program) = (at(20 + ahead), at(ahead));
+        assert_eq!(epoch(program.now.as_nanos()) + 1, epoch(stack.now.as_nanos()));
+        let answer = stack.answer_to(ALL_OPTIONS);
+        program.our_isn = stack.our_isn;
+        program.follows(&answer, ". 1:1 ack 1");
+        assert_eq!((program.state(), program.cookies()), (State::ESTABLISHED, [0, 1, 0]), "{ahead} ms");
+        stack.follows(&answer, ". 1:1 ack 1");
+        assert_eq!(stack.state(), State::ESTABLISHED, "{ahead} ms");
+    }
 }
 
 #[test]
