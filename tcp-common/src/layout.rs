@@ -178,6 +178,8 @@ impl Handover {
     pub const LENGTH: usize = 8;
     /// What distinguishes a hint from memory never written.
     pub const MARK: u16 = 0x5854;
+    /// The same, of a hint that says: the program found no entry of a connection.
+    pub const STRANGER: u16 = 0x5853;
 
     /// The hint about a connection that the worker of RX queue `queue` owns.
     #[must_use]
@@ -186,12 +188,30 @@ impl Handover {
         Handover { mark: Handover::MARK, queue, local_port: key.local_port, remote_port: key.remote_port }
     }
 
+    /// The hint that there is no entry of `key`.
+    #[must_use]
+    #[inline(always)]
+    pub fn stranger(key: &ConnectionKey) -> Self {
+        Handover { mark: Handover::STRANGER, ..Handover::new(key, 0) }
+    }
+
+    /// Whether `metadata` (the bytes before the frame) says that there was no entry of `key`.
+    #[must_use]
+    pub fn is_stranger(metadata: [u8; Handover::LENGTH], key: &ConnectionKey) -> bool {
+        Handover::read(metadata) == Handover::stranger(key)
+    }
+
+    fn read(metadata: [u8; Handover::LENGTH]) -> Self {
+        let [mark, queue, local_port, remote_port] =
+            core::array::from_fn(|word| u16::from_ne_bytes([metadata[2 * word], metadata[2 * word + 1]]));
+        Handover { mark, queue, local_port, remote_port }
+    }
+
     /// The RX queue whose worker owns the connection `key`, if `metadata` (the bytes before the frame) says so.
     #[must_use]
     pub fn owner(metadata: [u8; Handover::LENGTH], key: &ConnectionKey) -> Option<u16> {
-        let [mark, queue, local_port, remote_port] =
-            core::array::from_fn(|word| u16::from_ne_bytes([metadata[2 * word], metadata[2 * word + 1]]));
-        (Handover { mark, queue, local_port, remote_port } == Handover::new(key, queue)).then_some(queue)
+        let hint = Handover::read(metadata);
+        (hint == Handover::new(key, hint.queue)).then_some(hint.queue)
     }
 }
 

@@ -16,7 +16,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
 use tcp_common::answer::{Asked, Deed, Room};
-use tcp_common::decide::{Decision, Maps, Question, Verdict, decide};
+use tcp_common::decide::{Decision, Maps, Question, Steer, Verdict, decide};
 use tcp_common::headers::MAX_HEADER;
 use tcp_common::layout::{Handover, ListenerValue};
 use tcp_common::packet::{Frame, Place};
@@ -105,6 +105,9 @@ fn carry_out(context: &XdpContext, decision: &Decision, maps: &KernelMaps, key: 
                 && u32::from(queue) != maps.queue
             {
                 hand_over(context, &Handover::new(key, queue));
+            }
+            if steer == Steer::NoConnection {
+                hand_over(context, &Handover::stranger(key));
             }
             maps.steer()
         }

@@ -38,13 +38,19 @@ pub trait Device {
     /// Without such a program there is nothing to do.
     fn demand_cookies(&mut self, _demand: CookieDemand) {}
 
-    /// Deletes entries of the connection table.
+    /// Deletes entries of the connection table; a missing one is no error.
     fn remove(&mut self, keys: &[ConnectionKey]);
 
     /// Whether the program may have prolonged a TIME_WAIT that has not ended: it moves an entry's `deadline_ns` when it
     /// acknowledges a repeated FIN. Asked every turn; if so, the entry of every TIME_WAIT that is due is looked up.
     fn prolongs_time_waits(&mut self) -> bool {
         false
+    }
+
+    /// Takes the connections of received frames for which the program found no entry; of ours, if there is one, somebody
+    /// may have deleted the entry.
+    fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        Vec::new()
     }
 
     /// The entry of `key`.
@@ -69,6 +75,11 @@ pub fn turn<D: Device>(
     mut on_event: impl FnMut(&mut Stack, Event),
 ) -> Option<Instant> {
     device.receive(RECEIVE_BATCH, |frame| stack.handle_frame(now, frame));
+    for key in device.take_strangers() {
+        if stack.has_entry(&key) && device.lookup(&key).is_none() {
+            stack.lose_entry(now, &key);
+        }
+    }
     if device.prolongs_time_waits() {
         for key in stack.time_waits_due(now) {
             let deadline = device.lookup(&key).map_or(now, |entry| Instant::from_nanos(entry.deadline_ns));

@@ -24,7 +24,7 @@ pub(crate) struct Listener {
     accept_queue_max: u32,
     /// Room for them.
     backlog: u32,
-    /// Until when ACKs may bring cookies back that it sent; `None`: it sent none.
+    /// Until when ACKs may bring cookies back that it sent, or the XDP program for it; `None`: none are known of.
     pub(crate) cookies_until: Option<Instant>,
     /// When the XDP program is to be told again that it sends them.
     pub(crate) cookie_demand_due: Option<Instant>,

@@ -164,6 +164,25 @@ impl Stack {
         }
     }
 
+    /// Whether a connection has this 4-tuple and its entry was written to the connection table.
+    #[must_use]
+    pub fn has_entry(&self, key: &ConnectionKey) -> bool {
+        match self.find_slot(key) {
+            Some(slot) if slot & RECORD != 0 => true,
+            Some(index) => self.entries.get(index).is_some_and(|entry| entry.table.written),
+            None => false,
+        }
+    }
+
+    /// Somebody deleted the entry of a connection: there is none any more, and its peer is reset.
+    pub fn lose_entry(&mut self, now: Instant, key: &ConnectionKey) {
+        match self.find_slot(key) {
+            Some(slot) if slot & RECORD != 0 => self.end_record(now, slot & !RECORD),
+            Some(index) => self.abort(now, index),
+            None => {}
+        }
+    }
+
     // What the outside fetches.
 
     /// The next thing the application should know.
@@ -434,6 +453,7 @@ impl Stack {
             Some(slot) if slot & RECORD != 0 => self.arrives_at_record(now, slot & !RECORD, link, segment),
             Some(index) if self.is_succeeded(index, segment) => self.succeed(now, index, link, segment),
             Some(index) if self.accept_queue_is_full(index, segment) => {}
+            Some(index) if self.is_replaced_by_cookie(now, index, link, segment) => {}
             Some(index) => {
                 self.act(now, index, |connection, cx| connection.segment_arrives(cx, link, segment));
                 self.refresh(now, index);
@@ -450,11 +470,10 @@ impl Stack {
             && entry.connection.may_be_succeeded_by(segment)
     }
 
-    /// Whether a segment opens a connection for which a listener has room.
+    /// Whether a segment opens a connection with a listener.
     fn is_welcome(&self, key: &ConnectionKey, segment: &Segment<'_>) -> bool {
         let opens = segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST);
-        let listener = || self.listeners.find(key.local()).and_then(|id| self.listeners.get(id));
-        opens && listener().is_some_and(|listener| !listener.syn_queue_is_full())
+        opens && self.listeners.find(key.local()).is_some()
     }
 
     fn succeed(&mut self, now: Instant, index: u32, link: LinkAddress, syn: &Segment<'_>) {
@@ -533,7 +552,7 @@ impl Stack {
     }
 
     /// A SYN to a listener makes a half-open connection, as long as there is room. `above`: numbers of a
-    /// predecessor that ours must exceed.
+    /// predecessor that ours must exceed; in its place there is room in any case, and a cookie would not exceed them.
     fn syn_arrives(
         &mut self,
         now: Instant,
@@ -544,7 +563,7 @@ impl Stack {
         above: Option<SeqNum>,
     ) {
         let Some(queue) = self.listeners.get_mut(listener) else { return };
-        if queue.syn_queue_is_full() {
+        if above.is_none() && queue.syn_queue_is_full() {
             queue.syn_overflows += 1;
             return self.shared.drops.count(DropReason::SynQueueFull);
         }

@@ -64,8 +64,8 @@ impl TableChanges {
         }
     }
 
-    /// The entry, which is written, is to be removed at the end of the turn.
-    pub(crate) fn remove_written(&mut self, key: ConnectionKey) {
+    /// An entry is to be removed at the end of the turn, if there is one.
+    pub(crate) fn remove_entry(&mut self, key: ConnectionKey) {
         self.removals.push(key);
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{Seg, Trace, ms, plain, stream};
+use tcp_common::ConnectionKey;
 use tcp_common::cookie::{CookieKeys, EPOCH_NS, epoch};
 use tcp_proto::{StackConfig, State, SynCookies, TcpConfig};
 
@@ -20,6 +21,16 @@ fn all(syn_cookies: SynCookies) -> TcpConfig {
 
 fn bare(syn_cookies: SynCookies) -> TcpConfig {
     TcpConfig { syn_cookies, ..plain() }
+}
+
+/// A stack that knows nothing yet beside a program that answered `syn`, and its numbers.
+fn beside_a_program(config: TcpConfig, syn: &str) -> Trace {
+    let mut program = Trace::listen(TcpConfig { syn_cookies: SynCookies::Always, ..config.clone() }).with_keys();
+    let _ = program.answer_to(syn);
+    let stack = StackConfig { program_answers: true, ..StackConfig::default() };
+    let mut t = Trace::listen_with(stack, config).with_keys();
+    t.our_isn = program.our_isn;
+    t
 }
 
 trait Cookies: Sized {
@@ -87,9 +98,9 @@ fn a_cookie_says_what_the_syn_ack_of_a_kept_syn_says_and_leads_to_the_same_conne
                 let sent = t.take_marked();
                 let info = t.connection().info();
                 let agreed = (info.mss, info.snd_wnd, info.rcv_wnd, info.cwnd, info.state);
-                // Options ride in the low bits of the timestamp.
+                // Options ride in the low bits of the timestamp, which is that of 20 ms ago.
                 let late = stamp.map(|(ours, _)| (t.now.as_millis() as u32).wrapping_sub(ours));
-                assert!(late.is_none_or(|late| late <= 64), "{late:?} ms late");
+                assert!(late.is_none_or(|late| late <= 20 + 64), "{late:?} ms late");
                 answer.timestamps = answer.timestamps.map(|(_, echo)| (0, echo));
                 (answer, sent.1, sent.0.split(" <").next().map(str::to_owned), agreed)
             };
@@ -209,13 +220,28 @@ fn cookies_are_looked_for_as_long_as_one_may_come_back_and_no_longer() {
 
 #[test]
 fn beside_a_program_that_answers_every_ack_may_bring_one_back() {
-    let config = StackConfig { program_answers: true, ..StackConfig::default() };
-    let mut issuer = Trace::listen(bare(SynCookies::Always)).with_keys();
-    let answer = issuer.answer_to("S 0:0 <mss 1460>");
-    let mut t = Trace::listen_with(config, bare(SynCookies::Auto)).with_keys();
-    t.our_isn = issuer.our_isn;
-    t.follows(&answer, ". 1:1 ack 1");
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 1");
     assert_eq!((t.state(), t.cookies()), (State::ESTABLISHED, [0, 1, 0]));
+}
+
+#[test]
+fn beside_a_program_that_answers_a_half_open_peer_is_reset_unless_a_cookie_came_back_of_late() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    // What such a peer sends to us after we restarted, RFC 9293 figure 10.
+    t.peer("PA 500:510 ack 900");
+    t.stack("R 900:900");
+    assert_eq!((t.drops("no_cookie"), t.cookies()), (0, [0, 0, 1]));
+    t.peer(". 1:1 ack 1");
+    t.speak_from(2);
+    t.our_isn = cookie;
+    t.peer("PA 500:510 ack 900");
+    t.quiet();
+    assert_eq!((t.drops("no_cookie"), t.cookies()), (1, [0, 1, 2]));
+    t.passes(Duration::from_nanos(2 * EPOCH_NS) + ms(1));
+    t.peer("PA 500:510 ack 900");
+    t.stack("R 900:900");
 }
 
 // What comes back.
@@ -276,6 +302,27 @@ fn a_cookie_is_good_for_an_epoch_after_its_own_and_then_draws_a_reset() {
 }
 
 #[test]
+fn a_cookie_that_begins_an_epoch_is_good_for_whose_clock_is_still_in_the_last() {
+    let at = |ms: u64| {
+        let mut t = Trace::listen(all(SynCookies::Always)).with_keys();
+        let begins = (epoch(t.now.as_nanos()) + 1) * EPOCH_NS / 1_000_000 + 1;
+        let wait = begins - t.now.as_millis() + ms - 20;
+        t.passes(Duration::from_millis(wait));
+        t
+    };
+    for ahead in [0, 1, 19] {
+        let (mut stack, mut program) = (at(20 + ahead), at(ahead));
+        assert_eq!(epoch(program.now.as_nanos()) + 1, epoch(stack.now.as_nanos()));
+        let answer = stack.answer_to(ALL_OPTIONS);
+        program.our_isn = stack.our_isn;
+        program.follows(&answer, ". 1:1 ack 1");
+        assert_eq!((program.state(), program.cookies()), (State::ESTABLISHED, [0, 1, 0]), "{ahead} ms");
+        stack.follows(&answer, ". 1:1 ack 1");
+        assert_eq!(stack.state(), State::ESTABLISHED, "{ahead} ms");
+    }
+}
+
+#[test]
 fn a_silent_listener_resets_no_stranger_but_takes_cookies() {
     let mut t = Trace::listen(TcpConfig { reset_unknown: false, ..bare(SynCookies::Always) }).with_keys();
     let _ = t.answer_to("S 0:0 <mss 1460>");
@@ -294,6 +341,57 @@ fn a_syn_ack_or_a_reset_brings_no_cookie_back() {
     t.peer("RA 1:1 ack 1");
     t.quiet();
     assert_eq!((t.state(), t.cookies()), (State::CLOSED, [1, 0, 0]));
+}
+
+#[test]
+fn the_answer_to_a_cookie_establishes_although_a_copy_of_the_syn_was_kept_meanwhile() {
+    let config = TcpConfig { syn_backlog: 1, ..bare(SynCookies::Auto) };
+    let mut t = Trace::listen(config).with_keys();
+    t.speak_from(2);
+    let _ = t.answer_to("S 0:0 <mss 1460>");
+    t.speak_from(1);
+    let cookie = t.answer_to("S 0:0 <mss 1460>");
+    assert_eq!(t.cookies(), [1, 0, 0]);
+    let isn = t.our_isn;
+    t.speak_from(2);
+    t.peer("R 1:1");
+    t.speak_from(1);
+    let kept = t.answer_to("S 0:0 <mss 1460>");
+    assert_eq!((t.cookies()[0], t.state()), (1, State::SYN_RCVD));
+    assert_ne!(isn, t.our_isn);
+    // The peer took the first answer; the second draws this, too.
+    t.our_isn = isn;
+    t.follows(&cookie, ". 1:1 ack 1");
+    t.follows(&kept, ". 1:1 ack 1");
+    let info = t.stack.listener(t.listener.unwrap()).unwrap();
+    assert_eq!((t.state(), t.cookies(), info.syn_queue), (State::ESTABLISHED, [1, 1, 0], 0));
+    t.accept();
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    t.write(10);
+    t.stack("PA 1:11 ack 11");
+}
+
+#[test]
+fn an_ack_of_neither_the_cookie_nor_the_syn_that_was_kept_is_refused() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    let _kept = t.answer_to("S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 9");
+    t.stack("R 9:9");
+    assert_eq!((t.state(), t.cookies()), (State::SYN_RCVD, [0, 0, 0]));
+    t.peer(". 1:1 ack 1");
+    assert_eq!((t.state(), t.cookies()), (State::ESTABLISHED, [0, 0, 0]));
+}
+
+#[test]
+fn with_a_full_accept_queue_a_cookie_replaces_nothing() {
+    let mut t = beside_a_program(TcpConfig { backlog: 0, ..bare(SynCookies::Auto) }, "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    let _kept = t.answer_to("S 0:0 <mss 1460>");
+    t.our_isn = cookie;
+    t.peer(". 1:1 ack 1");
+    t.quiet();
+    assert_eq!((t.state(), t.drops("accept_queue_full")), (State::SYN_RCVD, 1));
 }
 
 // Limits.
@@ -330,6 +428,41 @@ fn with_too_many_connections_the_ack_is_dropped() {
 }
 
 #[test]
+fn a_program_that_made_an_entry_for_a_cookie_is_told_when_it_is_refused() {
+    let local: SocketAddr = common::LOCAL.parse().unwrap();
+    let key = ConnectionKey::new(local, common::REMOTE.parse().unwrap());
+    let refused = |stack: StackConfig, backlog: u32| {
+        let config = TcpConfig { backlog, ..bare(SynCookies::Always) };
+        let mut t = Trace::listen_with(stack, config).with_keys();
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.peer(". 1:1 ack 1");
+        t.quiet();
+        assert_eq!((t.state(), t.cookies()[1]), (State::CLOSED, 1));
+        t.stack.take_table_removals()
+    };
+    let answers = StackConfig { program_answers: true, ..StackConfig::default() };
+    assert_eq!(refused(answers.clone(), 0), [key], "the accept queue is full");
+    assert_eq!(refused(StackConfig { max_connections: 0, ..answers }, 1), [key], "too many connections");
+    assert_eq!(refused(StackConfig::default(), 0), [], "nobody made one");
+}
+
+#[test]
+fn the_entry_of_a_cookie_that_is_refused_and_then_taken_stays() {
+    let mut t = beside_a_program(TcpConfig { backlog: 1, ..bare(SynCookies::Auto) }, "S 0:0 <mss 1460>");
+    let cookie = t.our_isn;
+    t.speak_from(2);
+    let _ = t.answer_to("S 0:0 <mss 1460>");
+    t.peer(". 1:1 ack 1");
+    t.speak_from(4000);
+    t.our_isn = cookie;
+    t.peer("PA 1:11 ack 1");
+    t.accept();
+    t.peer_more(&Seg::parse("PA 1:11 ack 1"));
+    assert_eq!(t.stack.take_table_removals(), []);
+    t.stack(". 1:1 ack 11");
+}
+
+#[test]
 fn a_repeated_ack_or_syn_finds_the_connection() {
     let mut t = Trace::listen(bare(SynCookies::Always)).with_keys();
     let _ = t.answer_to("S 0:0 <mss 1460>");
@@ -358,6 +491,29 @@ fn a_connection_in_time_wait_is_succeeded_by_one_whose_numbers_are_above_its_own
     let answer = t.take().expect("a SYN-ACK");
     assert_eq!((answer.flags, t.state(), t.cookies()[0]), (18, State::SYN_RCVD, 1));
     assert!(t.our_isn.wrapping_sub(last) < 1 << 31, "above");
+}
+
+#[test]
+fn a_full_syn_queue_keeps_nobody_from_succeeding_a_connection_in_time_wait() {
+    for syn_cookies in [SynCookies::Auto, SynCookies::Never] {
+        let mut t = Trace::listen(TcpConfig { syn_backlog: 1, ..bare(syn_cookies) }).with_keys();
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.peer(". 1:1 ack 1");
+        t.accept();
+        t.close();
+        t.stack("FA 1:1 ack 1");
+        t.peer("FA 1:1 ack 2");
+        t.stack(". 2:2 ack 2");
+        t.speak_from(2);
+        let _ = t.answer_to("S 0:0 <mss 1460>");
+        t.speak_from(4000);
+        t.peer("S 1000:1000 <mss 1460>");
+        assert_eq!(t.take().expect("a SYN-ACK").flags, 18);
+        assert_eq!((t.stack.count(State::SYN_RCVD), t.cookies()[0]), (2, 0));
+        t.peer(". 1001:1001 ack 1");
+        assert_eq!((t.stack.count(State::ESTABLISHED), t.stack.count(State::TIME_WAIT)), (1, 0));
+        assert_eq!(t.stack.listener(t.listener.unwrap()).unwrap().syn_overflows, 0);
+    }
 }
 
 #[test]

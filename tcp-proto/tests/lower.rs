@@ -7,9 +7,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use common::{PEER_MAC, Seg, Trace, frame_with_options, ones_complement, plain};
+use tcp_common::cookie::CookieKeys;
 use tcp_proto::{
     CloseReason, ConnectOptions, ConnectionId, Event, Instant, LinkAddress, ListenOptions, SoftError, Stack,
-    StackConfig, State, TcpConfig,
+    StackConfig, State, SynCookies, TcpConfig,
 };
 
 /// ICMP errors that may pass: type, code, and what the application hears.
@@ -223,11 +224,18 @@ fn frame_v6(seg: &Seg, options: &[u8]) -> Vec<u8> {
 
 /// Established over IPv6 with a SYN of these options: the connection, the SYN-ACK's frame, and the first of many segments.
 fn established_v6(options: &[u8]) -> (Stack, ConnectionId, Vec<u8>, Vec<u8>) {
+    established_v6_with(plain(), options)
+}
+
+fn established_v6_with(tcp: TcpConfig, options: &[u8]) -> (Stack, ConnectionId, Vec<u8>, Vec<u8>) {
     let now = Instant::from_millis(0);
     let mac = [2, 0, 0, 0, 0, 1];
     let mut stack = Stack::new(StackConfig { mac, ..StackConfig::default() }, [7; 32], now);
+    let mut keys = CookieKeys::default();
+    keys.put(0, [1, 2]);
+    stack.set_cookie_keys(keys);
     let local: SocketAddr = "[fd00::1]:80".parse().unwrap();
-    let listener = stack.listen(local, ListenOptions { tcp: Arc::new(plain()) }).unwrap();
+    let listener = stack.listen(local, ListenOptions { tcp: Arc::new(tcp) }).unwrap();
     stack.handle_frame(now, &frame_v6(&Seg::parse("S 0:0"), options));
     let syn_ack = sent(&mut stack).expect("a SYN-ACK");
     let isn = u32::from_be_bytes(syn_ack[58..62].try_into().unwrap());
@@ -254,6 +262,20 @@ fn over_ipv6_the_mss_is_60_less_than_the_mtu_and_a_peer_that_says_none_gets_1220
         assert_eq!(&syn_ack[..6], &PEER_MAC);
         assert_eq!(&syn_ack[74..78], &[2, 4, 5, 0xa0], "MSS 1440");
         assert_eq!(data.len() - 74, size);
+    }
+}
+
+#[test]
+fn over_ipv6_a_cookie_leads_to_the_connection_that_a_kept_syn_leads_to() {
+    for options in [&[2, 4, 5, 0xa0][..], &[2, 4, 4, 0], &[]] {
+        let always = TcpConfig { syn_cookies: SynCookies::Always, ..plain() };
+        let (kept, cookie) = (established_v6(options), established_v6_with(always, options));
+        let figure = |stack: &Stack, name| stack.figures().into_iter().find(|(n, _)| *n == name).unwrap().1;
+        assert_eq!((figure(&kept.0, "cookie_ok"), figure(&cookie.0, "cookie_ok")), (0, 1));
+        assert_eq!((kept.2.len(), kept.3.len()), (cookie.2.len(), cookie.3.len()), "SYN-ACK and data");
+        assert_eq!(kept.2[..58], cookie.2[..58], "all before the number");
+        assert_eq!(kept.2[62..70], cookie.2[62..70], "acknowledgment, flags and window");
+        assert_eq!(kept.2[74..], cookie.2[74..], "options");
     }
 }
 

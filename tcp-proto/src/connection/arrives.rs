@@ -156,7 +156,7 @@ impl Connection {
     }
 
     /// Whether a segment acknowledges our SYN, which nothing acknowledged yet.
-    pub(super) fn acks_our_syn(&self, segment: &Segment<'_>) -> bool {
+    pub(crate) fn acks_our_syn(&self, segment: &Segment<'_>) -> bool {
         segment.has_ack() && segment.ack.after(self.send.una) && segment.ack.at_or_before(self.send.next)
     }
 

@@ -12,6 +12,9 @@ use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::wire::{Flags, Options, Outgoing, Segment, Timestamps};
 
+/// How far the clock of the XDP program may lag behind ours, ns: it ticks 100 times a second or more often.
+const COARSE_CLOCK_NS: u64 = 20_000_000;
+
 impl Connection {
     /// The SYN-ACK that answers `syn`, after which this connection, fresh from [`Connection::new`], can be forgotten;
     /// `None`: there is no key.
@@ -24,7 +27,9 @@ impl Connection {
         self.state = State::LISTEN;
         self.take_syn(cx, &as_far_as_carried(syn, &self.config));
         self.state = State::SYN_RCVD;
-        let cookie = issue(keys, cx.now.as_nanos(), &self.key, syn.seq.0, &self.agreed())?;
+        // A moment ago for all who check it, whatever the epoch of their clocks; so the timestamp is no later than ours.
+        let issued = cx.now.as_nanos().saturating_sub(COARSE_CLOCK_NS);
+        let cookie = issue(keys, issued, &self.key, syn.seq.0, &self.agreed())?;
         self.send.iss = SeqNum(cookie.isn);
         let answer = self.outgoing(cx, Plan::Syn);
         let timestamps = answer.options.timestamps.map(|ours| Timestamps { value: cookie.tsval, ..ours });

@@ -193,7 +193,7 @@ impl Connection {
         })
     }
 
-    /// The next connection with this 4-tuple begins: this one is over.
+    /// The next connection with this 4-tuple begins: this one is over, and its peer knows.
     pub(crate) fn is_succeeded(&mut self, cx: &mut Context<'_>) {
         self.end(cx, Cause::Expired, CloseReason::Finished);
     }

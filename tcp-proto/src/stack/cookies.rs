@@ -2,6 +2,7 @@
 //! what comes of them ([docs/decisions/0013](../../../docs/decisions/0013-cookies.md)). The XDP program issues and checks
 //! the same cookies; what it lets through is checked here again.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use tcp_common::cookie::{CookieKeys, Offer, check};
 
 use super::Stack;
 use crate::api::{ConnectionId, LinkAddress, ListenerId};
-use crate::config::SynCookies;
+use crate::config::{SynCookies, TcpConfig};
 use crate::connection::{Connection, Origin};
 use crate::drops::DropReason;
 use crate::figures::Figure;
@@ -31,6 +32,19 @@ pub struct CookieDemand {
     pub listener: SocketAddr,
     /// Until when ACKs may bring such cookies back.
     pub until: Instant,
+}
+
+/// What was found in a segment.
+enum Found {
+    /// It was not looked for a cookie.
+    Nothing,
+    /// A good one, and what it stands for.
+    Cookie(Offer),
+    /// None, or a bad one.
+    NoCookie {
+        /// Whether cookies are known to be out.
+        awaited: bool,
+    },
 }
 
 impl Stack {
@@ -82,22 +96,46 @@ impl Stack {
         segment: &Segment<'_>,
         listener: ListenerId,
     ) -> bool {
-        let answered_for = self.shared.config.program_answers;
-        let Some(queue) = self.listeners.get(listener).filter(|queue| queue.checks_cookies(now, answered_for)) else {
-            return false;
-        };
-        if segment.flags.has(Flags::SYN) {
-            return false;
-        }
-        let tsecr = segment.options.timestamps.filter(|_| queue.config.timestamps).map(|theirs| theirs.echo);
-        match check(&self.cookie_keys, now.as_nanos(), &key, segment.seq.0, segment.ack.0, tsecr) {
-            Some(offer) => {
-                self.shared.figures.count(Figure::CookieOk);
+        match self.look_for_cookie(now, &key, segment, listener) {
+            Found::Nothing => false,
+            Found::Cookie(offer) => {
                 self.cookie_returns(now, key, link, segment, listener, &offer);
                 true
             }
-            None => self.cookie_is_bad(segment),
+            Found::NoCookie { awaited } => self.cookie_is_bad(segment, awaited),
         }
+    }
+
+    /// The half-open connection `index` got `segment`: an ACK of something else than its SYN may bring a cookie back that
+    /// answered an earlier copy of the peer's. Then the peer knows of no other connection, and this one is replaced;
+    /// whether it was.
+    pub(super) fn is_replaced_by_cookie(
+        &mut self,
+        now: Instant,
+        index: u32,
+        link: LinkAddress,
+        segment: &Segment<'_>,
+    ) -> bool {
+        let Some(connection) = self.entries.get(index).map(|entry| &entry.connection) else { return false };
+        let key = connection.key;
+        let Some(listener) = connection.would_be_accepted_by(segment).filter(|_| !connection.acks_our_syn(segment))
+        else {
+            return false;
+        };
+        let Found::Cookie(offer) = self.look_for_cookie(now, &key, segment, listener) else { return false };
+        self.act(now, index, |connection, cx| connection.is_succeeded(cx));
+        self.cookie_returns(now, key, link, segment, listener, &offer);
+        true
+    }
+
+    /// What a segment to `listener` brings.
+    fn look_for_cookie(&self, now: Instant, key: &ConnectionKey, segment: &Segment<'_>, listener: ListenerId) -> Found {
+        let answered_for = self.shared.config.program_answers;
+        let queue = self.listeners.get(listener).filter(|queue| queue.checks_cookies(now, answered_for));
+        let Some(queue) = queue.filter(|_| !segment.flags.has(Flags::SYN)) else { return Found::Nothing };
+        let tsecr = segment.options.timestamps.filter(|_| queue.config.timestamps).map(|theirs| theirs.echo);
+        let offer = check(&self.cookie_keys, now.as_nanos(), key, segment.seq.0, segment.ack.0, tsecr);
+        offer.map_or_else(|| Found::NoCookie { awaited: queue.awaits_cookies(now) }, Found::Cookie)
     }
 
     /// Builds the connection that a cookie stands for, if there is room. If not, nothing is said, and the cookie stays
@@ -111,15 +149,14 @@ impl Stack {
         listener: ListenerId,
         offer: &Offer,
     ) {
-        let Some(queue) = self.listeners.get_mut(listener) else { return };
-        if queue.accept_queue_is_full() {
-            queue.accept_overflows += 1;
-            return self.shared.drops.count(DropReason::AcceptQueueFull);
-        }
-        let config = queue.config.clone();
-        if !self.make_room(now) {
+        self.shared.figures.count(Figure::CookieOk);
+        let Some(config) = self.make_room_for_cookie(now, listener) else {
+            // The program made an entry for it, which would keep the place of others.
+            if self.shared.config.program_answers {
+                self.changes.remove_entry(key);
+            }
             return;
-        }
+        };
         let index = self.insert(now, key, Origin::Passive(listener), link, config, ack.ack - 1).index;
         self.act(now, index, |connection, cx| {
             connection.reopen(cx, offer, ack);
@@ -127,15 +164,30 @@ impl Stack {
         });
     }
 
-    /// What brings no cookie back draws a reset, unless it carries something: then the ACK before it may be lost, and with
-    /// it the connection that this belongs to. Whoever sent it repeats it, in the order in which it counts.
-    fn cookie_is_bad(&mut self, segment: &Segment<'_>) -> bool {
+    /// Notes that a cookie of `listener` came back; what its connection is configured with, if there is room for one.
+    fn make_room_for_cookie(&mut self, now: Instant, listener: ListenerId) -> Option<Arc<TcpConfig>> {
+        let queue = self.listeners.get_mut(listener)?;
+        // The program may have sent it, and others with it.
+        queue.cookies_until = Some(now + COOKIE_LIFETIME);
+        if queue.accept_queue_is_full() {
+            queue.accept_overflows += 1;
+            self.shared.drops.count(DropReason::AcceptQueueFull);
+            return None;
+        }
+        let config = queue.config.clone();
+        self.make_room(now).then_some(config)
+    }
+
+    /// What brings no cookie back draws a reset, unless cookies are awaited and it carries something: then the ACK before
+    /// it may be lost, and with it the connection that this belongs to. Whoever sent it repeats it, in the order in which
+    /// it counts. Whether nothing is left to do.
+    fn cookie_is_bad(&mut self, segment: &Segment<'_>, awaited: bool) -> bool {
         self.shared.figures.count(Figure::CookieBad);
-        let carries = segment.length() > 0;
-        if carries {
+        let spared = awaited && segment.length() > 0;
+        if spared {
             self.shared.drops.count(DropReason::NoCookie);
         }
-        carries
+        spared
     }
 }
 
@@ -149,12 +201,16 @@ impl Listener {
         }
     }
 
-    /// Whether a stranger's ACK may bring a cookie back. The program tells not which it issued (`program_answers`), but
-    /// keeps strangers whose ACKs bring none to itself.
+    /// Whether a stranger's ACK is checked for a cookie. The program tells not which it issued (`program_answers`).
     fn checks_cookies(&self, now: Instant, program_answers: bool) -> bool {
+        self.awaits_cookies(now) || program_answers && self.config.syn_cookies == SynCookies::Auto
+    }
+
+    /// Whether cookies are known to be out. While the program alone sends them, it keeps what brings none back to itself.
+    fn awaits_cookies(&self, now: Instant) -> bool {
         match self.config.syn_cookies {
             SynCookies::Always => true,
-            SynCookies::Auto => program_answers || self.cookies_until.is_some_and(|until| now < until),
+            SynCookies::Auto => self.cookies_until.is_some_and(|until| now < until),
             SynCookies::Never => false,
         }
     }

@@ -88,7 +88,7 @@ impl Stack {
         let key = record.key();
         self.shared.figures.transition(State::TIME_WAIT, Cause::Expired);
         self.counts[State::TIME_WAIT as usize] -= 1;
-        self.changes.remove_written(key);
+        self.changes.remove_entry(key);
         let hash = self.hash(&key);
         if let Ok(found) = self.by_key.find_entry(hash, |slot| *slot == RECORD | index) {
             found.remove();

@@ -208,6 +208,10 @@ impl<T: Table> Device for WorkerDevice<T> {
         }
     }
 
+    fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        self.exchange.take_strangers()
+    }
+
     fn prolongs_time_waits(&mut self) -> bool {
         self.program_answers
     }

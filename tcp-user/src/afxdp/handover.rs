@@ -27,6 +27,8 @@ pub struct Exchange {
     /// Every worker's inbox by queue, our own too.
     workers: Arc<[Address]>,
     counters: HandoverCounters,
+    /// Connections of kept frames for which the program found no entry; no more than a turn receives.
+    strangers: Vec<ConnectionKey>,
 }
 
 /// Where a worker gets what others received for it.
@@ -59,6 +61,7 @@ impl Exchange {
             inbox,
             workers: Arc::clone(&workers),
             counters: HandoverCounters::default(),
+            strangers: Vec::new(),
         };
         (0..).zip(inboxes).map(end).collect()
     }
@@ -97,20 +100,26 @@ impl Exchange {
         taken
     }
 
-    /// Gives a received frame back unless it is another worker's; then passes it on.
+    /// Gives a received frame back unless it is another worker's; then passes it on. Notes whom the program knows nothing
+    /// of.
     pub(super) fn keep<'a>(&mut self, mut received: Received<'a>) -> Option<Received<'a>> {
-        if self.workers.len() == 1 {
-            return Some(received);
-        }
         // Taken, so that no later frame in the same memory can be mistaken for one of this connection.
         let hint = received.take_metadata();
-        match owner(hint, received.frame) {
+        let Some(key) = hinted_at(hint, received.frame) else { return Some(received) };
+        match Handover::owner(hint, &key) {
             Some(queue) if queue != self.queue && usize::from(queue) < self.workers.len() => {
                 self.pass_on(queue, received.frame);
-                None
+                return None;
             }
-            _ => Some(received),
+            _ if Handover::is_stranger(hint, &key) => self.strangers.push(key),
+            _ => {}
         }
+        Some(received)
+    }
+
+    /// Takes the connections that the program knew nothing of when it steered frames that were kept since.
+    pub(super) fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        std::mem::take(&mut self.strangers)
     }
 
     /// Copies a frame to the inbox of the worker of `queue`.
@@ -126,15 +135,15 @@ impl Exchange {
     }
 }
 
-/// The queue whose worker owns the connection that `frame` belongs to, if the hint before it says so.
-fn owner(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<u16> {
+/// The connection that `frame` belongs to, if there is a hint before it that may be about it.
+fn hinted_at(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<ConnectionKey> {
     if hint == [0; Handover::LENGTH] {
         return None;
     }
     let link = packet::link(frame)?;
     let mut key = ConnectionKey::default();
     packet::classify(frame, &link, &mut key)?;
-    Handover::owner(hint, &key)
+    Some(key)
 }
 
 #[cfg(test)]

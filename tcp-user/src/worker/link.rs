@@ -99,6 +99,10 @@ impl Device for AfXdpLink {
         self.device.remove(keys);
     }
 
+    fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        self.device.take_strangers()
+    }
+
     fn prolongs_time_waits(&mut self) -> bool {
         self.device.prolongs_time_waits()
     }
