@@ -181,19 +181,6 @@ fn connections_in_time_wait_do_not_keep_new_ones_out() {
 }
 
 #[test]
-fn a_full_syn_queue_leaves_time_wait_to_the_connection_that_is_in_it() {
-    let mut crowd = Crowd::new(StackConfig::default(), TcpConfig { syn_backlog: 1, ..plain() });
-    let number = crowd.open(1);
-    let id = crowd.stack.accept(crowd.listener).unwrap();
-    crowd.stack.connection(crowd.now, id).unwrap().close();
-    crowd.sent();
-    crowd.send(1, "FA 0:0", PEER_ISN + 1, number + 1);
-    crowd.send(2, "S 0:0", PEER_ISN, 0);
-    crowd.send(1, "S 0:0", PEER_ISN + 100_000, 0);
-    assert_eq!((crowd.stack.count(State::TIME_WAIT), crowd.stack.count(State::SYN_RCVD)), (1, 1));
-}
-
-#[test]
 fn bytes_behind_gaps_do_not_take_the_memory_of_bytes_in_order() {
     let config = StackConfig { max_buffer_memory: 1 << 20, ..StackConfig::default() };
     let mut crowd = Crowd::new(config, TcpConfig { window_scale: true, ..plain() });
