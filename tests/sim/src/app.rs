@@ -184,6 +184,11 @@ impl Apps {
         if side.stage != Stage::Open(id) {
             return;
         }
+        if reason == CloseReason::Reset && side.heard_nothing_of_opener() {
+            // An old cookie came back (docs/decisions/0013): the opener is still to come.
+            *side = side.before();
+            return;
+        }
         assert!(side.may_fail || reason == CloseReason::Finished, "talk {talk} ended with {reason:?}");
         // Who rests reads the rest of it later.
         if reason != CloseReason::Finished || side.reads_at.is_none() {
@@ -213,6 +218,15 @@ impl Side {
             paused: false,
             paused_at_end: false,
         }
+    }
+
+    fn heard_nothing_of_opener(&self) -> bool {
+        !self.opens && !self.may_fail && self.heard == 0
+    }
+
+    /// The same before anything has happened to it.
+    fn before(&self) -> Side {
+        Side::new(self.script.clone(), self.hears, self.may_fail, self.opens)
     }
 
     /// Whether it has said and heard everything.

@@ -143,6 +143,7 @@ impl World {
         self.deliver();
         self.open();
         for host in 0..2 {
+            self.hosts[host].sweep(self.now, &mut self.counts);
             for queue in 0..self.hosts[host].workers.len() {
                 if self.hosts[host].wakes_at(queue).is_some_and(|at| at <= self.now) {
                     self.turn(host, queue);
@@ -163,14 +164,20 @@ impl World {
         let openings = self.openings.iter().filter(|(talk, ..)| self.may_open(*talk)).map(|(_, at, _)| Some(*at));
         let episodes = self.running.iter().map(|(_, until)| Some(*until));
         let others = [self.deaf_at.map(|(_, at)| at), self.judge.next_demand()];
-        let all = workers.chain(self.links.iter().map(Link::next)).chain(openings).chain(episodes).chain(others);
+        let sweeps = self.hosts.iter().map(Host::sweeps_at);
+        let own = openings.chain(episodes).chain(others).chain(sweeps);
+        let all = workers.chain(self.links.iter().map(Link::next)).chain(own);
         all.flatten().min()
     }
 
     fn deliver(&mut self) {
-        for (host, link) in self.links.iter_mut().enumerate() {
-            while let Some((at, flying)) = link.take(self.now) {
-                self.hosts[host].receive(at.max(self.now), flying, &mut self.counts);
+        for host in 0..2 {
+            while let Some((at, flying)) = self.links[host].take(self.now) {
+                let at = at.max(self.now);
+                let answer = self.hosts[host].receive(at, flying, &mut self.observer, &mut self.counts);
+                if let Some(answer) = answer {
+                    self.send(host, at, answer);
+                }
             }
         }
     }
