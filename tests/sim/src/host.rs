@@ -53,6 +53,8 @@ pub struct Nic {
     /// Flows that left the queue that their hash names.
     moved: BTreeMap<(u16, u16), u64>,
     migration: u32,
+    /// How often a frame finds its ring full, of 10,000; one that brings a cookie back does more often.
+    ring_loss: u32,
     chance: Chance,
 }
 
@@ -143,6 +145,7 @@ impl Host {
                 inboxes: (0..own.workers).map(|_| VecDeque::new()).collect(),
                 moved: BTreeMap::new(),
                 migration: if own.workers > 1 { plan.faults.migration } else { 0 },
+                ring_loss: plan.faults.ring_loss,
                 chance: chance.fork(),
             },
             apps: Apps::new(plan, number, chance.fork()),
@@ -364,7 +367,7 @@ impl Nic {
         let (verdict, asks) = (decision.verdict, decision.question().is_some());
         let is_steered = matches!(verdict, Verdict::Steer(_));
         let syn = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.syn);
-        let queue = if is_steered { self.queue(&key, syn, counts) } else { 0 };
+        let queue = if is_steered { self.queue(&key, syn || self.has_cookie(&key), counts) } else { 0 };
         self.maps.arrives_on(queue);
         let verdict = match asks && self.maps.answers() {
             true => self.answer(&flying, &mut key, &mut room).unwrap_or(verdict),
@@ -418,7 +421,7 @@ impl Nic {
             _ => [0; Handover::LENGTH],
         };
         if let Steer::Connection { queue: owner } = steer
-            && self.maps.latest(key).is_some_and(|entry| entry.flags & FLAG_COOKIE != 0)
+            && self.has_cookie(key)
         {
             let here = usize::from(owner) == queue;
             counts.count(if here { "behind a cookie" } else { "behind a cookie, elsewhere" });
@@ -426,20 +429,27 @@ impl Nic {
         if matches!(steer, Steer::Cookie) {
             trace::say(now, || format!("host {}: the program accepts a cookie on queue {queue}", self.host));
         }
-        if self.rings[queue].len() >= RING_FRAMES {
-            counts.count("overflow");
+        let missed = 10 * u32::from(matches!(steer, Steer::Cookie)) * self.ring_loss + self.ring_loss;
+        if self.rings[queue].len() >= RING_FRAMES || self.chance.happens(missed) {
+            counts.count("full ring");
+            trace::note(now, Fate::Lost("full ring"), &flying);
             return Steered::Nobody;
         }
         self.rings[queue].push_back((flying, hint));
         Steered::To(queue)
     }
 
-    /// The queue that a frame arrives on: its flow's, which may change. That of a SYN does more often: who repeats one
-    /// may choose another way.
-    fn queue(&mut self, key: &ConnectionKey, syn: bool, counts: &mut Counts) -> usize {
+    /// Whether the entry of `key` is the program's, for a cookie.
+    fn has_cookie(&self, key: &ConnectionKey) -> bool {
+        self.maps.latest(key).is_some_and(|entry| entry.flags & FLAG_COOKIE != 0)
+    }
+
+    /// The queue that a frame arrives on: its flow's, which may change. That of one that opens does more often: who repeats
+    /// a SYN may choose another way, and what follows a cookie is where a change matters.
+    fn queue(&mut self, key: &ConnectionKey, opens: bool, counts: &mut Counts) -> usize {
         let queues = self.rings.len() as u64;
         let flow = (key.local_port, key.remote_port);
-        if self.chance.happens(if syn { 10 * self.migration } else { self.migration }) {
+        if self.chance.happens(if opens { 10 * self.migration } else { self.migration }) {
             counts.count("queue migration");
             *self.moved.entry(flow).or_default() += self.chance.between(1, queues - 1);
         }
@@ -564,7 +574,9 @@ impl Device for Port<'_> {
             trace::say(self.now, || {
                 format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
             });
-            assert!(matches!(value.state, State::SYN_SENT | State::SYN_RCVD), "an entry begins with the connection");
+            // One that a cookie stands for begins with the ACK that brought it back, and whatever that carries.
+            let begins = matches!(value.state, State::SYN_SENT | State::SYN_RCVD) || key.local_port == LISTEN_PORT;
+            assert!(begins, "an entry begins with the connection");
             if let Err(why) = self.nic.maps.insert(seen, *key, *value) {
                 failed(*key, why);
             }

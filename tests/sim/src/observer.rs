@@ -236,7 +236,9 @@ impl Observer {
     fn end_of(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) -> Option<usize> {
         if self.fresh.remove(&(host, queue, ports)) {
             let fits = |end: &End| {
-                end.cookie && (end.host, end.ports) == (host, ports) && relative(segment.seq, end.iss) == 1
+                // A probe of keep-alive has the number before the next.
+                let begins = (0..=1).contains(&relative(segment.seq, end.iss));
+                end.cookie && (end.host, end.ports) == (host, ports) && begins
             };
             let end = self.ends.iter().rposition(fits).expect("a connection without SYN comes of a cookie");
             let end = self.comes_of_cookie(end, segment);

@@ -186,7 +186,7 @@ fn tcp(chance: &mut Chance, impatient: bool, lifetime: Duration) -> TcpConfig {
         nodelay: chance.once_in(2),
         linger: linger.filter(|_| impatient),
         backlog: if chance.once_in(8) { 1 } else { 4096 },
-        syn_backlog: if chance.once_in(6) { chance.pick(&[1, 1, 4]) } else { 4096 },
+        syn_backlog: if chance.once_in(4) { chance.pick(&[1, 1, 4]) } else { 4096 },
         syn_cookies: chance.pick(&[SynCookies::Auto, SynCookies::Auto, SynCookies::Always, SynCookies::Never]),
         mss: chance.once_in(4).then(|| chance.between(88, 1460) as u16),
         window_scale: !chance.once_in(4),
