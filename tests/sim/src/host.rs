@@ -594,7 +594,9 @@ impl Device for Port<'_> {
             let bytes = frame[..length].to_vec();
             let segment = self.observer.sent(self.now, self.nic.host, self.queue, &bytes);
             let key = ConnectionKey::new(segment.0.source, segment.0.destination);
-            let keeps_nothing = segment.0.flags.rst || segment.1.is_some_and(|end| self.observer.is_cookie(end));
+            let cookie = segment.0.flags.syn && segment.0.flags.ack;
+            let cookie = cookie && self.observer.is_cookie(self.now, self.nic.host, &segment.0);
+            let keeps_nothing = segment.0.flags.rst || cookie;
             let known = keeps_nothing || self.nic.maps.latest(&key).is_some();
             assert!(known, "a segment leaves before its connection's entry");
             let flying = Flying { bytes, segment: Some(segment), corrupted: false };

@@ -124,10 +124,13 @@ impl Observer {
         self.fresh.insert((host, queue, if host == 0 { (ours, theirs) } else { (theirs, ours) }));
     }
 
-    /// Whether an end is only a cookie: the SYN-ACK of a host that kept nothing.
+    /// Whether a SYN-ACK of `host` is a cookie.
     #[must_use]
-    pub fn is_cookie(&self, end: usize) -> bool {
-        self.ends[end].cookie
+    pub fn is_cookie(&self, now: Instant, host: usize, segment: &Segment) -> bool {
+        let key = ConnectionKey::new(segment.source, segment.destination);
+        let tsval = segment.timestamps.map(|(value, _)| value);
+        let (seq, ack) = (segment.ack, segment.seq.wrapping_add(1));
+        cookie::check(&self.keys[host], now.as_nanos(), &key, seq, ack, tsval).is_some()
     }
 
     /// When the run began.
@@ -147,7 +150,7 @@ impl Observer {
         }
         let ports = ports(host, &segment);
         let end = match segment.flags.syn {
-            true if segment.flags.ack && self.brings_cookie(now, host, &segment) => {
+            true if segment.flags.ack && self.is_cookie(now, host, &segment) => {
                 Some(self.cookie_sent(host, ports, &segment))
             }
             true => Some(self.syn_sent(host, queue, ports, &segment)),
@@ -169,7 +172,7 @@ impl Observer {
         let ports = ports(host, &segment);
         let end = match segment.flags.syn {
             true => {
-                assert!(self.brings_cookie(now, host, &segment), "the program sends a SYN-ACK that is no cookie");
+                assert!(self.is_cookie(now, host, &segment), "the program sends a SYN-ACK that is no cookie");
                 self.cookie_sent(host, ports, &segment)
             }
             false => self.end_in_time_wait(host, ports, &segment),
@@ -185,6 +188,9 @@ impl Observer {
             return segment;
         }
         trace::sent(now, host, queue, &segment);
+        if queue.is_some_and(|queue| self.comes_again(host, queue, &segment)) {
+            self.checkers.iter_mut().for_each(|checker| checker.begins_again(segment.source, segment.destination));
+        }
         // What answers a forged SYN is of another connection between the same ports, which the checker would mix up; and
         // so is the RST that answers that.
         let stranger = match (segment.flags.ack, segment.flags.rst) {
@@ -208,14 +214,6 @@ impl Observer {
         Some(end)
     }
 
-    /// Whether a SYN-ACK of `host` is a cookie.
-    fn brings_cookie(&self, now: Instant, host: usize, segment: &Segment) -> bool {
-        let key = ConnectionKey::new(segment.source, segment.destination);
-        let tsval = segment.timestamps.map(|(value, _)| value);
-        let (seq, ack) = (segment.ack, segment.seq.wrapping_add(1));
-        cookie::check(&self.keys[host], now.as_nanos(), &key, seq, ack, tsval).is_some()
-    }
-
     /// The end that a cookie is: a new one, or one of which no connection came and that is repeated.
     fn cookie_sent(&mut self, host: usize, ports: Ports, segment: &Segment) -> usize {
         let again = |end: &End| {
@@ -235,24 +233,32 @@ impl Observer {
     /// When the worker never sent a SYN, nor anybody a cookie, that the segment could follow.
     fn end_of(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) -> Option<usize> {
         if self.fresh.remove(&(host, queue, ports)) {
-            let fits = |end: &End| {
-                // A probe of keep-alive has the number before the next.
-                let begins = (0..=1).contains(&relative(segment.seq, end.iss));
-                end.cookie && (end.host, end.ports) == (host, ports) && begins
-            };
-            let end = self.ends.iter().rposition(fits).expect("a connection without SYN comes of a cookie");
-            let end = self.comes_of_cookie(end, segment);
+            let cookie = self.cookie_of(host, ports, segment).expect("a connection without SYN comes of a cookie");
+            let end = self.comes_of_cookie(cookie);
             self.current.insert((host, queue, ports), end);
         }
         self.current.get(&(host, queue, ports)).copied()
     }
 
+    /// The cookie that a connection stands for whose first segment this is.
+    fn cookie_of(&self, host: usize, ports: Ports, segment: &Segment) -> Option<usize> {
+        // A probe of keep-alive has the number before the next.
+        let begins = |end: &End| (0..=1).contains(&relative(segment.seq, end.iss));
+        self.ends.iter().rposition(|end| end.cookie && (end.host, end.ports) == (host, ports) && begins(end))
+    }
+
+    /// Whether a segment is the first of the second connection that comes of one cookie.
+    fn comes_again(&self, host: usize, queue: u16, segment: &Segment) -> bool {
+        let ports = ports(host, segment);
+        let first = self.fresh.contains(&(host, queue, ports)) && !segment.flags.syn && !segment.flags.rst;
+        first && self.cookie_of(host, ports, segment).is_some_and(|cookie| self.ends[cookie].opened)
+    }
+
     /// A connection comes of a cookie. It may be the second: a copy of what brought the cookie back came late.
-    fn comes_of_cookie(&mut self, cookie: usize, segment: &Segment) -> usize {
+    fn comes_of_cookie(&mut self, cookie: usize) -> usize {
         if !std::mem::replace(&mut self.ends[cookie].opened, true) {
             return cookie;
         }
-        self.checkers.iter_mut().for_each(|checker| checker.begins_again(segment.source, segment.destination));
         let first = &self.ends[cookie];
         let mut arrived = Ranges::default();
         arrived.add(0, 1);

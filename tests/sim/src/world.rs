@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tcp_proto::{Instant, State};
+use tcp_proto::{Instant, State, SynCookies};
 
 use crate::app::Stage;
 use crate::chance::Chance;
@@ -27,6 +27,9 @@ const IDLE_TURNS_A_SECOND: u64 = 60;
 const RETRY: Duration = Duration::from_millis(50);
 /// How often, longer than any TIME_WAIT lasts.
 const RETRIES: u32 = 2000;
+/// The same with a listener in cookie mode, which answers no FIN of a connection that it has forgotten (decision 13): as
+/// long as an orphan repeats it.
+const RETRIES_IN_SILENCE: u32 = 60_000;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,10 +217,16 @@ impl World {
                 self.hosts.iter_mut().for_each(|host| host.apps.sides[*number].forgo());
                 return false;
             }
-            assert!(*tries <= RETRIES, "talk {number} finds its 4-tuple in use for ever");
+            let most = if self.listens_with_cookies(talk.opener) { RETRIES_IN_SILENCE } else { RETRIES };
+            assert!(*tries <= most, "talk {number} finds its 4-tuple in use for ever");
             !opened
         });
         self.openings = waiting;
+    }
+
+    /// Whether the listener of a talk may be in cookie mode.
+    fn listens_with_cookies(&self, opener: Opener) -> bool {
+        matches!(opener, Opener::One(host) if self.hosts[1 - host].tcp().syn_cookies != SynCookies::Never)
     }
 
     fn turn(&mut self, host: usize, queue: usize) {
@@ -229,8 +238,21 @@ impl World {
             assert!(!again, "a turn that did nothing asks for another at once");
         }
         self.judge.after_turn(self.now, &self.hosts[host], queue);
+        self.forgive_early_resets(host);
         for flying in turned.sent {
             self.send(host, turned.at, flying);
+        }
+    }
+
+    /// A listener in cookie mode knows nothing of a peer until an ACK brings the cookie back, and resets it if another
+    /// one comes first (docs/decisions/0013).
+    fn forgive_early_resets(&mut self, host: usize) {
+        for number in 0..self.plan.talks.len() {
+            if std::mem::take(&mut self.hosts[host].apps.sides[number].reset_early) {
+                self.counts.count("reset before the cookie came");
+                self.plan.talks[number].may_fail = true;
+                self.hosts.iter_mut().for_each(|host| host.apps.sides[number].may_fail());
+            }
         }
     }
 
