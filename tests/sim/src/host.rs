@@ -55,6 +55,8 @@ pub struct Nic {
     migration: u32,
     /// How often a frame finds its ring full, of 10,000; one that brings a cookie back does more often.
     ring_loss: u32,
+    /// Nothing random happens now, so that progress can be demanded.
+    pub clean: bool,
     chance: Chance,
 }
 
@@ -146,6 +148,7 @@ impl Host {
                 moved: BTreeMap::new(),
                 migration: if own.workers > 1 { plan.faults.migration } else { 0 },
                 ring_loss: plan.faults.ring_loss,
+                clean: false,
                 chance: chance.fork(),
             },
             apps: Apps::new(plan, number, chance.fork()),
@@ -430,7 +433,7 @@ impl Nic {
             trace::say(now, || format!("host {}: the program accepts a cookie on queue {queue}", self.host));
         }
         let missed = 10 * u32::from(matches!(steer, Steer::Cookie)) * self.ring_loss + self.ring_loss;
-        if self.rings[queue].len() >= RING_FRAMES || self.chance.happens(missed) {
+        if self.rings[queue].len() >= RING_FRAMES || !self.clean && self.chance.happens(missed) {
             counts.count("full ring");
             trace::note(now, Fate::Lost("full ring"), &flying);
             return Steered::Nobody;

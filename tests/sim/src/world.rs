@@ -175,6 +175,7 @@ impl World {
 
     fn deliver(&mut self) {
         for host in 0..2 {
+            self.hosts[host].nic.clean = self.judge.demands_progress();
             while let Some((at, flying)) = self.links[host].take(self.now) {
                 let at = at.max(self.now);
                 let answer = self.hosts[host].receive(at, flying, &mut self.observer, &mut self.counts);
@@ -276,7 +277,10 @@ impl World {
         let opening = |worker: &Worker| worker.stack.count(State::SYN_SENT) > 0;
         let opens = seen.segment.as_ref().is_none_or(|(segment, _)| segment.flags.syn)
             || self.hosts[1 - host].workers.iter().any(opening);
-        if opens || !self.chance.happens(self.plan.faults.forgery) {
+        // What comes after a FIN finds a connection in TIME_WAIT.
+        let fin = seen.segment.as_ref().is_some_and(|(segment, _)| segment.flags.fin);
+        let odds = if fin { 20 } else { 1 } * self.plan.faults.forgery;
+        if opens || !self.chance.happens(odds) {
             return;
         }
         // A SYN in the window ends what is half open, as the RFC has it (section 3.10.7.4, fourth).
