@@ -430,6 +430,7 @@ impl Nic {
             counts.count(if here { "behind a cookie" } else { "behind a cookie, elsewhere" });
         }
         if matches!(steer, Steer::Cookie) {
+            assert!(self.maps.knows_or_is_full(key), "the program accepts a cookie and makes no entry");
             trace::say(now, || format!("host {}: the program accepts a cookie on queue {queue}", self.host));
         }
         let missed = 10 * u32::from(matches!(steer, Steer::Cookie)) * self.ring_loss + self.ring_loss;

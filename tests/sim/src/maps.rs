@@ -201,6 +201,13 @@ impl Maps {
         self.keys = keys;
     }
 
+    /// Whether there is an entry of `key`, or on its way, or no room for one.
+    #[must_use]
+    pub fn knows_or_is_full(&self, key: &ConnectionKey) -> bool {
+        let connections = self.connections.borrow();
+        self.latest(key).is_some() || connections.contains_key(key) || connections.len() >= self.room
+    }
+
     /// A worker wants cookies that come back until then to be let through.
     pub fn demand_cookies(&mut self, until: Instant) {
         self.cookie_demand_ns = until.as_nanos();
