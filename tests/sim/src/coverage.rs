@@ -27,7 +27,7 @@ const NEVER: [(State, Cause, &str); 9] = [
 ];
 
 /// Reasons of drops that frames which pass the XDP program can't have, and figures, that these loads don't reach.
-const NOT_HERE: [(&str, &str); 9] = [
+const NOT_HERE: [(&str, &str); 10] = [
     ("fragment", "the XDP program drops fragments"),
     ("not_tcp", "the XDP program passes what is not TCP"),
     ("martian", "the path forges no addresses"),
@@ -37,6 +37,7 @@ const NOT_HERE: [(&str, &str); 9] = [
     ("too_many_orphans", "no thousands of connections"),
     ("other_stacks", "a SYN and its copy on two queues in the same moment: a few of ten thousand seeds"),
     ("too_many_gaps", "hardly any window here has room for so many"),
+    ("meaningless", "the program drops or answers nearly all of them: one in a thousand seeds"),
 ];
 
 /// What the XDP program and the daemon do beside the decision, as [`crate::host`] counts it.

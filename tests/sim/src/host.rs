@@ -13,8 +13,8 @@ use tcp_common::decide::{self, Answer, Decision, Steer, Verdict};
 use tcp_common::layout::{FLAG_COOKIE, Handover};
 use tcp_common::packet;
 use tcp_proto::{
-    ConnectOptions, CookieDemand, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, NoEntry, Stack,
-    StackConfig, State, TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, CookieDemand, Device, Instant, LinkAddress, ListenOptions, NoEntry,
+    Stack, StackConfig, State, TcpConfig, turn,
 };
 
 use crate::app::{Apps, Stage};

@@ -69,13 +69,7 @@ pub struct Answers {
 impl Maps {
     /// The maps of an interface with one address, and with room for so many connections.
     #[must_use]
-    pub fn new(
-        mac: [u8; 6],
-        address: IpAddr,
-        ephemeral: &RangeInclusive<u16>,
-        room: usize,
-        answers: Answers,
-    ) -> Maps {
+    pub fn new(mac: [u8; 6], address: IpAddr, ephemeral: &RangeInclusive<u16>, room: usize, answers: Answers) -> Maps {
         let config = Config {
             layout_version: LAYOUT_VERSION,
             mac,
@@ -253,9 +247,7 @@ impl tcp_common::decide::Maps for Maps {
 
     fn connection(&self, key: &ConnectionKey) -> Option<Connection> {
         let connections = self.connections.borrow();
-        connections
-            .get(key)
-            .map(|value| Connection { queue: value.queue, time_wait: value.state == State::TIME_WAIT })
+        connections.get(key).map(|value| Connection { queue: value.queue, time_wait: value.state == State::TIME_WAIT })
     }
 
     fn listener(&self, key: &ListenerKey) -> Option<&ListenerValue> {

@@ -216,9 +216,8 @@ impl Observer {
 
     /// The end that a cookie is: a new one, or one of which no connection came and that is repeated.
     fn cookie_sent(&mut self, host: usize, ports: Ports, segment: &Segment) -> usize {
-        let again = |end: &End| {
-            end.cookie && !end.opened && (end.host, end.ports, end.iss) == (host, ports, segment.seq)
-        };
+        let again =
+            |end: &End| end.cookie && !end.opened && (end.host, end.ports, end.iss) == (host, ports, segment.seq);
         if let Some(end) = self.ends.iter().rposition(again) {
             return end;
         }

@@ -149,7 +149,7 @@ impl HostPlan {
             memory: if chance.once_in(8) { 64 << 10 } else { 1 << 30 },
             connections: if impatient && chance.once_in(8) { 2 } else { 256 },
             accepts_after: Duration::from_millis(chance.pick(&[0, 0, 0, 300])),
-            answers: chance.once_in(2),
+            answers: !chance.once_in(3),
             entries: if impatient && chance.once_in(8) { 2 } else { 64 },
             tcp: Arc::new(tcp(chance, impatient, lifetime)),
         }
