@@ -5,6 +5,10 @@ use core::iter::StepBy;
 use core::ops::{Range, RangeInclusive};
 use core::time::Duration;
 
+use tcp_common::layout::{
+    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, STAYS_SILENT,
+};
+
 use crate::connection::receiver;
 
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
@@ -201,6 +205,46 @@ impl TcpConfig {
     #[must_use]
     pub fn window_shift(&self) -> u8 {
         receiver::scale_for(self.recv_buffer)
+    }
+
+    /// What the XDP program needs to know of a listener with these parameters on a link with this MTU, to answer for it as
+    /// the stack would: its entry of LISTENERS, without index and figures.
+    #[must_use]
+    pub fn listener_value(&self, mtu: u16, is_ipv4: bool) -> ListenerValue {
+        ListenerValue {
+            syn_cookies: match self.syn_cookies {
+                SynCookies::Auto => ListenerValue::COOKIES_AUTO,
+                SynCookies::Always => ListenerValue::COOKIES_ALWAYS,
+                SynCookies::Never => ListenerValue::COOKIES_NEVER,
+            },
+            offers: self.offers(),
+            ttl: self.ttl,
+            traffic_class: self.dscp << 2,
+            mss: self.announced_mss(mtu, is_ipv4),
+            window: self.initial_window(),
+            window_scale: self.window_shift(),
+            // Half the room of the SYN queue: the other half is for what comes until the program's mode is on everywhere.
+            syn_limit: self.syn_backlog / 2,
+            time_wait_ms: self.time_wait_ms(),
+            ..ListenerValue::default()
+        }
+    }
+
+    /// How long TIME_WAIT lasts, ms.
+    #[must_use]
+    pub fn time_wait_ms(&self) -> u32 {
+        (2 * self.msl).as_millis().try_into().unwrap_or(u32::MAX)
+    }
+
+    fn offers(&self) -> u8 {
+        let offers = [
+            (self.timestamps, OFFERS_TIMESTAMPS),
+            (self.window_scale, OFFERS_WINDOW_SCALE),
+            (self.sack, OFFERS_SACK),
+            (self.ecn, OFFERS_ECN),
+            (!self.reset_unknown, STAYS_SILENT),
+        ];
+        offers.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum()
     }
 }
 

@@ -152,6 +152,14 @@ impl Checker {
         }
     }
 
+    /// A connection of xtcp's begins without a SYN, because an old cookie came back: windows of the one before do not
+    /// bind it.
+    pub fn begins_again(&mut self, source: SocketAddr, destination: SocketAddr) {
+        if let Some(flow) = self.flows.get_mut(&(source, destination)) {
+            (flow.right_edge, flow.syn_edge) = (None, None);
+        }
+    }
+
     /// The segments captured so far, both ways, in order: all of them, or the last ones that are kept.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {

@@ -12,9 +12,6 @@ use tcp_common::cases::world::{MemoryMaps, OUR_MAC, World};
 use tcp_common::layout::ListenerValue;
 use tcp_proto::{Event, Instant, ListenOptions, Stack, StackConfig, State, SynCookies, TcpConfig};
 
-use super::start::settings;
-use crate::config::{Listener, Service};
-
 /// A time well within an epoch of cookies, ns.
 const NOW: u64 = (1_000 << 36) + 12_345_000_000;
 const MTU: u16 = 1500;
@@ -29,9 +26,7 @@ fn tcp(syn_cookies: SynCookies) -> TcpConfig {
 fn world_of(world: &World, tcp: &TcpConfig, is_ipv4: bool) -> World {
     let of_family = world.listeners.iter().copied().filter(|address| address.is_ipv4() == is_ipv4);
     let listeners: Vec<_> = of_family.collect();
-    let listener =
-        Listener { address: listeners[0], service: Service::Echo, tcp: Arc::new(tcp.clone()), foreign_address: false };
-    World { listener: settings(&listener, MTU.into()), listeners, ..world.clone() }
+    World { listener: tcp.listener_value(MTU, is_ipv4), listeners, ..world.clone() }
 }
 
 fn stack_of(world: &World, tcp: &TcpConfig) -> Stack {

@@ -2,14 +2,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::{CapabilitySet, capabilities};
-use tcp_common::layout::{
-    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, STAYS_SILENT,
-};
-use tcp_proto::{CookieKeys, StackConfig, SynCookies};
+use tcp_proto::{CookieKeys, StackConfig};
 
 use super::error::{DaemonError, system};
 use crate::afxdp::{Exchange, WorkerDevice, XskOptions, XskSocket};
@@ -104,8 +100,10 @@ pub(super) fn open_program(
     addresses: &[IpAddr],
 ) -> Result<Program, DaemonError> {
     let mut program = Program::open(&load_options(config, interface))?;
-    let listeners: Vec<_> =
-        config.listeners.iter().map(|listener| (listener.address, settings(listener, interface.mtu))).collect();
+    let settings = |listener: &Listener| {
+        (listener.address, listener.tcp.listener_value(interface.mtu as u16, listener.address.is_ipv4()))
+    };
+    let listeners: Vec<_> = config.listeners.iter().map(settings).collect();
     program.set_answers(&answers(config, interface))?;
     for (prefix, rule) in &config.prefixes {
         program.set_prefix(*prefix, *rule)?;
@@ -127,41 +125,8 @@ fn answers(config: &Config, interface: &Interface) -> Answers {
         },
         accept_partial: config.rx_checksum == RxChecksum::AcceptPartial,
         rst_rate: config.rst_rate,
-        time_wait_ms: millis(2 * config.tcp.msl),
+        time_wait_ms: config.tcp.time_wait_ms(),
     }
-}
-
-/// What the program needs to know of a listener to answer for it as the daemon would.
-pub(super) fn settings(listener: &Listener, mtu: u32) -> ListenerValue {
-    let tcp = &listener.tcp;
-    let offers = [
-        (tcp.timestamps, OFFERS_TIMESTAMPS),
-        (tcp.window_scale, OFFERS_WINDOW_SCALE),
-        (tcp.sack, OFFERS_SACK),
-        (tcp.ecn, OFFERS_ECN),
-        (!tcp.reset_unknown, STAYS_SILENT),
-    ];
-    ListenerValue {
-        syn_cookies: match tcp.syn_cookies {
-            SynCookies::Auto => ListenerValue::COOKIES_AUTO,
-            SynCookies::Always => ListenerValue::COOKIES_ALWAYS,
-            SynCookies::Never => ListenerValue::COOKIES_NEVER,
-        },
-        offers: offers.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum(),
-        ttl: tcp.ttl,
-        traffic_class: tcp.dscp << 2,
-        mss: tcp.announced_mss(mtu as u16, listener.address.is_ipv4()),
-        window: tcp.initial_window(),
-        window_scale: tcp.window_shift(),
-        // Half the room of the SYN queue: the other half is for what comes until the program's mode is on everywhere.
-        syn_limit: tcp.syn_backlog / 2,
-        time_wait_ms: millis(2 * tcp.msl),
-        ..ListenerValue::default()
-    }
-}
-
-fn millis(duration: Duration) -> u32 {
-    duration.as_millis().try_into().unwrap_or(u32::MAX)
 }
 
 pub(super) async fn start_workers(

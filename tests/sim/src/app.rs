@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tcp_proto::{CloseReason, ConnectionId, Event, Instant, ListenerId, Received, Stack, State};
+use tcp_proto::{CloseReason, ConnectionId, Event, Instant, ListenerId, Received, Stack, State, SynCookies};
 
 use crate::chance::Chance;
 use crate::plan::{Ending, Opener, Plan, Script};
@@ -29,6 +29,10 @@ pub struct Side {
     /// Whether anything but two whole streams may be the outcome.
     may_fail: bool,
     opens: bool,
+    /// Whether the other end may be a listener in cookie mode.
+    cookies: bool,
+    /// Its connection was reset before anything was heard on it; and only an ACK that brought no cookie back explains it.
+    pub reset_early: bool,
     /// The worker that has its connection.
     pub queue: u16,
     /// Where it is.
@@ -75,7 +79,9 @@ impl Apps {
         let sides = plan.talks.iter().map(|talk| {
             let opens = talk.opener == Opener::Both || talk.opener == Opener::One(host);
             let (script, other) = (talk.sides[host].clone(), &talk.sides[1 - host]);
-            Side::new(script, other.says, talk.may_fail, opens || talk.opener == Opener::Refused(host))
+            let opens = opens || talk.opener == Opener::Refused(host);
+            let cookies = plan.hosts[1 - host].tcp.syn_cookies != SynCookies::Never;
+            Side::new(script, other.says, talk.may_fail, opens, cookies && talk.opener == Opener::One(host))
         });
         let ports = plan.talks.iter().map(|talk| talk.port).collect();
         let accepts_after = plan.hosts[host].accepts_after;
@@ -184,6 +190,14 @@ impl Apps {
         if side.stage != Stage::Open(id) {
             return;
         }
+        if reason == CloseReason::Reset && side.heard_nothing_of_opener() {
+            // An old cookie came back (docs/decisions/0013): the opener is still to come.
+            *side = side.before();
+            return;
+        }
+        // Neither its ACK nor what it said first had arrived when a bare ACK did, which is answered with a reset.
+        side.reset_early = !side.may_fail && side.cookies && side.heard == 0 && reason == CloseReason::Reset;
+        side.may_fail |= side.reset_early;
         assert!(side.may_fail || reason == CloseReason::Finished, "talk {talk} ended with {reason:?}");
         // Who rests reads the rest of it later.
         if reason != CloseReason::Finished || side.reads_at.is_none() {
@@ -193,12 +207,14 @@ impl Apps {
 }
 
 impl Side {
-    fn new(script: Script, hears: usize, may_fail: bool, opens: bool) -> Side {
+    fn new(script: Script, hears: usize, may_fail: bool, opens: bool, cookies: bool) -> Side {
         Side {
             script,
             hears,
             may_fail,
             opens,
+            cookies,
+            reset_early: false,
             queue: 0,
             port_pair: None,
             stage: Stage::Before,
@@ -213,6 +229,20 @@ impl Side {
             paused: false,
             paused_at_end: false,
         }
+    }
+
+    fn heard_nothing_of_opener(&self) -> bool {
+        !self.opens && !self.may_fail && self.heard == 0
+    }
+
+    /// The same before anything has happened to it.
+    fn before(&self) -> Side {
+        Side::new(self.script.clone(), self.hears, self.may_fail, self.opens, self.cookies)
+    }
+
+    /// Anything may become of its talk from now on.
+    pub fn may_fail(&mut self) {
+        self.may_fail = true;
     }
 
     /// Whether it has said and heard everything.

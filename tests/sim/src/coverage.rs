@@ -27,7 +27,7 @@ const NEVER: [(State, Cause, &str); 9] = [
 ];
 
 /// Reasons of drops that frames which pass the XDP program can't have, and figures, that these loads don't reach.
-const NOT_HERE: [(&str, &str); 13] = [
+const NOT_HERE: [(&str, &str); 10] = [
     ("fragment", "the XDP program drops fragments"),
     ("not_tcp", "the XDP program passes what is not TCP"),
     ("martian", "the path forges no addresses"),
@@ -36,11 +36,20 @@ const NOT_HERE: [(&str, &str); 13] = [
     ("reply_queue_full", "no hundreds of strangers at once"),
     ("too_many_orphans", "no thousands of connections"),
     ("other_stacks", "a SYN and its copy on two queues in the same moment: a few of ten thousand seeds"),
-    ("cookie_sent", "hosts have no keys: `crowded` in tcp-proto's tests searches what cookies come to"),
-    ("cookie_ok", "hosts have no keys"),
-    ("cookie_bad", "hosts have no keys"),
-    ("no_cookie", "hosts have no keys"),
     ("too_many_gaps", "hardly any window here has room for so many"),
+    ("meaningless", "the program drops or answers nearly all of them: one in a thousand seeds"),
+];
+
+/// What the XDP program and the daemon do beside the decision, as [`crate::host`] counts it.
+const ANSWERS: [&str; 8] = [
+    "behind a cookie",
+    "behind a cookie, elsewhere",
+    "bad cookie, not answered",
+    "cookies demanded",
+    "swept",
+    "TIME_WAIT starts over",
+    "TIME_WAIT answers what is old",
+    "ignored in TIME_WAIT",
 ];
 
 /// The table, and the names of what was never reached although it should be.
@@ -60,6 +69,7 @@ pub fn table(total: &Total) -> (String, Vec<String>) {
         ("timers, repairs, probes", figures.map(|(name, count)| (name.to_owned(), count)).collect()),
         ("faults", named(&sum.faults, &faults::NAMES)),
         ("decisions of the XDP program", named(&sum.faults, &decisions)),
+        ("answers of the XDP program", named(&sum.faults, &ANSWERS)),
         ("dropped segments", drops.map(|(name, count)| (name.to_owned(), count)).collect()),
     ];
     for (title, rows) in groups {

@@ -67,6 +67,7 @@ fn plan(setting: Setting, way: &Way, seed: u64) -> Plan {
         entries: 64,
         connections: 16,
         accepts_after: Duration::ZERO,
+        answers: false,
         tcp: Arc::new(tcp),
     };
     let script = |says| Script {

@@ -1,15 +1,20 @@
-//! A host: an interface with queues, the XDP program's decision about every frame, and a worker with a production stack
-//! for each queue. Frames that arrive on another queue than their connection's are handed over as the daemon does it.
+//! A host: an interface with queues, the XDP program's decision about every frame and what it answers by itself, and a
+//! worker with a production stack for each queue. Frames that arrive on another queue than their connection's are handed
+//! over as the daemon does it; the main thread's part in SYN cookies (keys, and the sweep of entries without connection)
+//! is here, too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use tcp_common::decide::{self, Verdict};
-use tcp_common::layout::Handover;
+use tcp_common::answer::{Asked, Room};
+use tcp_common::counters::DropReason;
+use tcp_common::decide::{self, Answer, Decision, Steer, Verdict};
+use tcp_common::layout::{FLAG_COOKIE, Handover};
 use tcp_common::packet;
 use tcp_proto::{
-    ConnectOptions, ConnectionKey, ConnectionValue, Device, Instant, LinkAddress, ListenOptions, NoEntry, Stack,
-    StackConfig, State, TcpConfig, turn,
+    ConnectOptions, ConnectionKey, ConnectionValue, CookieDemand, Device, Instant, LinkAddress, ListenOptions, NoEntry,
+    Stack, StackConfig, State, TcpConfig, turn,
 };
 
 use crate::app::{Apps, Stage};
@@ -17,7 +22,7 @@ use crate::chance::Chance;
 use crate::count::Counts;
 use crate::frame::{address, mac};
 use crate::link::Flying;
-use crate::maps::Maps;
+use crate::maps::{Answers, KeyRing, Maps};
 use crate::observer::Observer;
 use crate::plan::{Opener, Plan, Talk};
 use crate::trace::{self, Fate};
@@ -30,6 +35,9 @@ pub const CLOSED_PORT: u16 = 49_999;
 const INBOX_FRAMES: usize = 1024;
 /// Frames that a queue holds.
 const RING_FRAMES: usize = 2048;
+/// How old an entry of the program's is before it is taken for one without connection, and how often the daemon looks.
+const ENTRY_PATIENCE: Duration = Duration::from_secs(3);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A frame in a queue, and the hint before it.
 type Queued = (Flying, [u8; Handover::LENGTH]);
@@ -45,6 +53,10 @@ pub struct Nic {
     /// Flows that left the queue that their hash names.
     moved: BTreeMap<(u16, u16), u64>,
     migration: u32,
+    /// How often a frame finds its ring full, of 10,000; one that brings a cookie back does more often.
+    ring_loss: u32,
+    /// Nothing random happens now, so that progress can be demanded.
+    pub clean: bool,
     chance: Chance,
 }
 
@@ -73,6 +85,18 @@ pub struct Host {
     commit: std::time::Duration,
     wake: std::time::Duration,
     chance: Chance,
+    ring: KeyRing,
+    swept: Option<Instant>,
+}
+
+/// What came of a frame that arrived.
+enum Steered {
+    /// Nobody gets it.
+    Nobody,
+    /// The worker of this queue gets it.
+    To(usize),
+    /// The program answered it with this frame.
+    Answered(Vec<u8>),
 }
 
 /// What a turn did.
@@ -92,7 +116,12 @@ impl Host {
         let own = &plan.hosts[number];
         let address = address(number, plan.ipv6);
         let ephemeral = 40_000..=CLOSED_PORT;
-        let maps = Maps::new(mac(number), address, &ephemeral, own.entries);
+        let answers = Answers {
+            enabled: own.answers,
+            rst_rate: StackConfig::default().rst_rate,
+            time_wait_ms: own.tcp.time_wait_ms(),
+        };
+        let maps = Maps::new(mac(number), address, &ephemeral, own.entries, answers);
         let workers = (0..own.workers).map(|queue| {
             let config = StackConfig {
                 mac: mac(number),
@@ -102,6 +131,7 @@ impl Host {
                 max_buffer_memory: own.memory,
                 ephemeral_ports: ephemeral.clone(),
                 stacks: own.workers,
+                program_answers: own.answers,
                 ..StackConfig::default()
             };
             let stack = Stack::new(config, std::array::from_fn(|_| chance.below(256) as u8), now);
@@ -117,6 +147,8 @@ impl Host {
                 inboxes: (0..own.workers).map(|_| VecDeque::new()).collect(),
                 moved: BTreeMap::new(),
                 migration: if own.workers > 1 { plan.faults.migration } else { 0 },
+                ring_loss: plan.faults.ring_loss,
+                clean: false,
                 chance: chance.fork(),
             },
             apps: Apps::new(plan, number, chance.fork()),
@@ -125,14 +157,17 @@ impl Host {
             commit: plan.faults.commit,
             wake: plan.faults.wake,
             chance: chance.fork(),
+            ring: KeyRing::new(Chance::new(plan.seed ^ (0xc00c1e + number as u64))),
+            swept: None,
         };
+        host.renew_keys(now);
         host.listen();
         host
     }
 
     fn listen(&mut self) {
         let local = SocketAddr::new(self.address, LISTEN_PORT);
-        self.nic.maps.listen(local);
+        self.nic.maps.listen(local, self.plan.tcp.listener_value(self.plan.mtu, local.is_ipv4()));
         for worker in &mut self.workers {
             let listener = worker.stack.listen(local, ListenOptions { tcp: self.plan.tcp.clone() });
             self.apps.listeners.push(listener.expect("nobody else listens"));
@@ -210,13 +245,68 @@ impl Host {
         true
     }
 
-    /// A frame arrived on the wire.
-    pub fn receive(&mut self, now: Instant, flying: Flying, counts: &mut Counts) {
+    /// A frame arrived on the wire; the program's answer to it, if it has one.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        flying: Flying,
+        observer: &mut Observer,
+        counts: &mut Counts,
+    ) -> Option<Flying> {
+        self.renew_keys(now);
+        observer.set_cookie_keys(self.number, self.ring.keys);
         self.nic.maps.settle(now);
-        let Some(queue) = self.nic.steer(now, flying, counts) else { return };
-        let wake = now + self.chance.time(self.wake);
-        let due = &mut self.workers[queue].due;
-        *due = Some(due.map_or(wake, |due| due.min(wake)));
+        match self.nic.steer(now, flying, observer, counts) {
+            Steered::Nobody => None,
+            Steered::To(queue) => {
+                let wake = now + self.chance.time(self.wake);
+                let due = &mut self.workers[queue].due;
+                *due = Some(due.map_or(wake, |due| due.min(wake)));
+                None
+            }
+            Steered::Answered(bytes) => {
+                let segment = observer.answered(now, self.number, &bytes);
+                Some(Flying { bytes, segment: Some(segment), corrupted: false })
+            }
+        }
+    }
+
+    /// Makes the keys of cookies that are missing. Workers check what the program lets through, so they get them first.
+    fn renew_keys(&mut self, now: Instant) {
+        if self.ring.renew(now) {
+            self.workers.iter_mut().for_each(|worker| worker.stack.set_cookie_keys(self.ring.keys));
+            self.nic.maps.set_cookie_keys(self.ring.keys);
+        }
+    }
+
+    /// When the daemon has to look for entries of the program's without connection.
+    #[must_use]
+    pub fn sweeps_at(&self) -> Option<Instant> {
+        let oldest = self.nic.maps.made_by_program().into_iter().map(|(.., since)| since).min()?;
+        let ripe = oldest + ENTRY_PATIENCE + Duration::from_millis(1);
+        Some(self.swept.map_or(ripe, |swept| ripe.max(swept + SWEEP_INTERVAL)))
+    }
+
+    /// Looks for entries that the program made for a cookie and that no worker has a connection for, and removes them.
+    ///
+    /// # Panics
+    /// When a worker has a connection and never wrote its entry.
+    pub fn sweep(&mut self, now: Instant, counts: &mut Counts) {
+        if self.sweeps_at().is_none_or(|at| at > now) {
+            return;
+        }
+        self.nic.maps.settle(now);
+        self.swept = Some(now);
+        for (key, queue, since) in self.nic.maps.made_by_program() {
+            if since + ENTRY_PATIENCE >= now {
+                continue;
+            }
+            let known = self.workers[usize::from(queue)].stack.has_connection(&key);
+            assert!(!known, "the connection {} {} has the program's entry", key.local(), key.remote());
+            trace::say(now, || format!("host {}: sweeps up {} {}", self.number, key.local(), key.remote()));
+            counts.count("swept");
+            self.nic.maps.remove(now + self.chance.time(self.commit), key);
+        }
     }
 
     /// When worker `queue` wants to be turned next.
@@ -229,6 +319,8 @@ impl Host {
 
     /// Turns worker `queue`.
     pub fn turn(&mut self, now: Instant, queue: usize, observer: &mut Observer, counts: &mut Counts) -> Turned {
+        self.renew_keys(now);
+        observer.set_cookie_keys(self.number, self.ring.keys);
         let (worker, apps) = (&mut self.workers[queue], &mut self.apps);
         let mut busy = apps.wake(&mut worker.stack, now, queue as u16);
         let commit = self.chance.time(self.commit);
@@ -270,42 +362,98 @@ impl Host {
 }
 
 impl Nic {
-    /// What the program does with a frame; the queue whose worker gets it.
-    fn steer(&mut self, now: Instant, flying: Flying, counts: &mut Counts) -> Option<usize> {
+    /// What the program does with a frame.
+    fn steer(&mut self, now: Instant, flying: Flying, observer: &mut Observer, counts: &mut Counts) -> Steered {
         let mut key = ConnectionKey::default();
+        let mut room = Room::default();
         let decision = decide::decide(flying.bytes.as_slice(), &self.maps, &mut key);
-        counts.count(decision.verdict.outcome().name());
-        let steer = match decision.verdict {
-            Verdict::Steer(steer) => steer,
-            Verdict::Pass | Verdict::Answer(_) => {
+        let (verdict, asks) = (decision.verdict, decision.question().is_some());
+        let is_steered = matches!(verdict, Verdict::Steer(_));
+        let syn = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.syn);
+        let queue = if is_steered { self.queue(&key, syn || self.has_cookie(&key), counts) } else { 0 };
+        self.maps.arrives_on(queue);
+        let verdict = match asks && self.maps.answers() {
+            true => self.answer(&flying, &mut key, &mut room).unwrap_or(verdict),
+            false => verdict,
+        };
+        counts.count(verdict.outcome().name());
+        match verdict {
+            Verdict::Steer(steer) => self.queue_up(now, flying, steer, &key, queue, counts),
+            Verdict::Answer(answer) => {
+                trace::note(now, Fate::Refused("answered"), &flying);
+                count_answer(answer, &flying, counts);
+                if let (Answer::Cookie | Answer::TimeWait, Some((segment, Some(end))), false) =
+                    (answer, flying.segment.as_ref(), flying.corrupted)
+                {
+                    observer.arrived(*end, segment);
+                }
+                Steered::Answered(room.frame.bytes().to_vec())
+            }
+            Verdict::Pass => {
                 trace::note(now, Fate::Refused("pass"), &flying);
-                return None;
+                Steered::Nobody
             }
             Verdict::Drop(reason) => {
                 trace::note(now, Fate::Refused(reason.name()), &flying);
-                return None;
+                count_refusal(reason, counts);
+                Steered::Nobody
             }
-        };
-        let syn = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.syn);
-        let queue = self.queue(&key, syn, counts);
-        let hint = match steer.owner() {
-            Some(owner) if usize::from(owner) != queue => metadata(&Handover::new(&key, owner)),
-            _ => [0; Handover::LENGTH],
-        };
-        if self.rings[queue].len() >= RING_FRAMES {
-            counts.count("overflow");
-            return None;
         }
-        self.rings[queue].push_back((flying, hint));
-        Some(queue)
     }
 
-    /// The queue that a frame arrives on: its flow's, which may change. That of a SYN does more often: who repeats one
-    /// may choose another way.
-    fn queue(&mut self, key: &ConnectionKey, syn: bool, counts: &mut Counts) -> usize {
+    /// What the program does by itself about a frame that it may answer; `None`: nothing. The answer is in `room` then.
+    fn answer(&self, flying: &Flying, key: &mut ConnectionKey, room: &mut Room) -> Option<Verdict> {
+        let frame = flying.bytes.as_slice();
+        let decision: Decision<'_> = decide::decide(frame, &self.maps, key);
+        let Decision { place, listener, .. } = &decision;
+        let asked = Asked { frame, maps: &self.maps, key, place, listener: *listener };
+        asked.answer(decision.question()?, room).verdict()
+    }
+
+    fn queue_up(
+        &mut self,
+        now: Instant,
+        flying: Flying,
+        steer: Steer,
+        key: &ConnectionKey,
+        queue: usize,
+        counts: &mut Counts,
+    ) -> Steered {
+        let hint = match steer.owner() {
+            Some(owner) if usize::from(owner) != queue => metadata(&Handover::new(key, owner)),
+            _ => [0; Handover::LENGTH],
+        };
+        if let Steer::Connection { queue: owner } = steer
+            && self.has_cookie(key)
+        {
+            let here = usize::from(owner) == queue;
+            counts.count(if here { "behind a cookie" } else { "behind a cookie, elsewhere" });
+        }
+        if matches!(steer, Steer::Cookie) {
+            assert!(self.maps.knows_or_is_full(key), "the program accepts a cookie and makes no entry");
+            trace::say(now, || format!("host {}: the program accepts a cookie on queue {queue}", self.host));
+        }
+        let missed = 10 * u32::from(matches!(steer, Steer::Cookie)) * self.ring_loss + self.ring_loss;
+        if self.rings[queue].len() >= RING_FRAMES || !self.clean && self.chance.happens(missed) {
+            counts.count("full ring");
+            trace::note(now, Fate::Lost("full ring"), &flying);
+            return Steered::Nobody;
+        }
+        self.rings[queue].push_back((flying, hint));
+        Steered::To(queue)
+    }
+
+    /// Whether the entry of `key` is the program's, for a cookie.
+    fn has_cookie(&self, key: &ConnectionKey) -> bool {
+        self.maps.latest(key).is_some_and(|entry| entry.flags & FLAG_COOKIE != 0)
+    }
+
+    /// The queue that a frame arrives on: its flow's, which may change. That of one that opens does more often: who repeats
+    /// a SYN may choose another way, and what follows a cookie is where a change matters.
+    fn queue(&mut self, key: &ConnectionKey, opens: bool, counts: &mut Counts) -> usize {
         let queues = self.rings.len() as u64;
         let flow = (key.local_port, key.remote_port);
-        if self.chance.happens(if syn { 10 * self.migration } else { self.migration }) {
+        if self.chance.happens(if opens { 10 * self.migration } else { self.migration }) {
             counts.count("queue migration");
             *self.moved.entry(flow).or_default() += self.chance.between(1, queues - 1);
         }
@@ -315,6 +463,22 @@ impl Nic {
 
     fn has_waiting(&self, queue: usize) -> bool {
         !self.rings[queue].is_empty() || !self.inboxes[queue].is_empty()
+    }
+}
+
+/// Answers that coverage wants told apart.
+fn count_answer(answer: Answer, flying: &Flying, counts: &mut Counts) {
+    let fin = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.fin);
+    if answer == Answer::TimeWait {
+        counts.count(if fin { "TIME_WAIT starts over" } else { "TIME_WAIT answers what is old" });
+    }
+}
+
+fn count_refusal(reason: DropReason, counts: &mut Counts) {
+    match reason {
+        DropReason::TimeWait => counts.count("ignored in TIME_WAIT"),
+        DropReason::BadCookie => counts.count("bad cookie, not answered"),
+        _ => {}
     }
 }
 
@@ -410,10 +574,13 @@ impl Device for Port<'_> {
         (self.busy, self.committed) = (true, true);
         let seen = self.now + self.commit;
         for (key, value) in new {
+            self.observer.opens(self.nic.host, self.queue, key);
             trace::say(self.now, || {
                 format!("host {}.{}: inserts {} {}", self.nic.host, self.queue, key.local(), key.remote())
             });
-            assert!(matches!(value.state, State::SYN_SENT | State::SYN_RCVD), "an entry begins with the connection");
+            // One that a cookie stands for begins with the ACK that brought it back, and whatever that carries.
+            let begins = matches!(value.state, State::SYN_SENT | State::SYN_RCVD) || key.local_port == LISTEN_PORT;
+            assert!(begins, "an entry begins with the connection");
             if let Err(why) = self.nic.maps.insert(seen, *key, *value) {
                 failed(*key, why);
             }
@@ -431,11 +598,27 @@ impl Device for Port<'_> {
             let bytes = frame[..length].to_vec();
             let segment = self.observer.sent(self.now, self.nic.host, self.queue, &bytes);
             let key = ConnectionKey::new(segment.0.source, segment.0.destination);
-            let known = segment.0.flags.rst || self.nic.maps.latest(&key).is_some();
+            let cookie = segment.0.flags.syn && segment.0.flags.ack;
+            let cookie = cookie && self.observer.is_cookie(self.now, self.nic.host, &segment.0);
+            let keeps_nothing = segment.0.flags.rst || cookie;
+            let known = keeps_nothing || self.nic.maps.latest(&key).is_some();
             assert!(known, "a segment leaves before its connection's entry");
             let flying = Flying { bytes, segment: Some(segment), corrupted: false };
             self.sent.push(flying);
         }
+    }
+
+    fn prolongs_time_waits(&mut self) -> bool {
+        self.nic.maps.answers()
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
+        self.nic.maps.latest(key)
+    }
+
+    fn demand_cookies(&mut self, demand: CookieDemand) {
+        self.counts.count("cookies demanded");
+        self.nic.maps.demand_cookies(demand.until);
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {

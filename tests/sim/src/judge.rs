@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tcp_proto::{ConnectionInfo, ConnectionKey, Instant, Stack, State};
+use tcp_proto::{ConnectionInfo, ConnectionKey, Instant, Stack, State, SynCookies};
 
 use crate::app::Stage;
-use crate::host::Host;
+use crate::host::{Host, LISTEN_PORT};
 use crate::plan::{Opener, Plan};
 
 /// Segments by which what is in flight may exceed the congestion window: limited transmit, and one that is sent whole
@@ -128,6 +128,9 @@ impl Judge {
                     if row.state == State::SYN_SENT && (self.reopens || self.crossing.contains(&row.key.local_port)) {
                         continue;
                     }
+                    if meets_silence(&hosts[1 - host.number], &row.key) {
+                        continue;
+                    }
                     // A tail loss probe may go first, after two round trips; it starts the RTO over (RFC 8985 section 7.3).
                     let probe = if self.probes { 2 * row.srtt.unwrap_or_default() } else { Duration::ZERO };
                     // A listener that has just repeated its SYN-ACK does not answer the next SYN.
@@ -164,6 +167,14 @@ impl Judge {
             assert!(!stuck, "no progress although the path has healed: {demand:?}, {row:?}");
         }
     }
+}
+
+/// Whether a host that has forgotten the peer of this connection tells nobody: it listens in cookie mode, and takes what
+/// carries something for the first data of a connection whose cookie is still to come (docs/decisions/0013).
+fn meets_silence(peer: &Host, key: &ConnectionKey) -> bool {
+    let theirs = ConnectionKey::new(key.remote(), key.local());
+    let forgotten = peer.workers.iter().all(|worker| !worker.stack.has_connection(&theirs));
+    forgotten && key.remote_port == LISTEN_PORT && peer.tcp().syn_cookies != SynCookies::Never
 }
 
 fn rows(stack: &Stack, now: Instant) -> Vec<ConnectionInfo> {

@@ -16,6 +16,8 @@ use crate::trace::{self, Fate};
 
 /// Frames of a burst of losses, at most: few of the repeats and probes before a connection is given up.
 const LONGEST_BURST: u32 = 20;
+/// How many times as often as others what follows a FIN is lost or doubled: it decides what becomes of TIME_WAIT.
+const CLOSING: u32 = 5;
 
 /// A frame and what the simulator knows of it.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Link {
     /// Flows of which nothing passes any more, by their ports.
     forgotten: BTreeSet<(u16, u16)>,
     volley: Option<(u32, Instant)>,
+    /// Flows of which a FIN was seen.
+    closing: BTreeSet<(u16, u16)>,
     /// When the last bit of what was sent has left.
     busy_until: Instant,
     last_arrival: Instant,
@@ -74,6 +78,7 @@ impl Link {
             serial: 0,
             in_burst: 0,
             forgotten: BTreeSet::new(),
+            closing: BTreeSet::new(),
             busy_until: now,
             last_arrival: now,
         }
@@ -162,6 +167,18 @@ impl Link {
         false
     }
 
+    /// Whether a frame is of a flow that has sent its FIN.
+    fn is_closing(&mut self, flying: &Flying) -> bool {
+        let Some((segment, _)) = flying.segment.as_ref() else { return false };
+        let flow = (segment.source.port(), segment.destination.port());
+        if segment.flags.syn {
+            self.closing.remove(&flow);
+        } else if segment.flags.fin {
+            self.closing.insert(flow);
+        }
+        self.closing.contains(&flow)
+    }
+
     fn is_lost(&mut self, now: Instant, flying: &Flying, counts: &mut Counts) -> bool {
         if let Some(burst) = self.way.burst {
             let odds = if self.in_burst > 0 { 10_000 - burst.ends } else { burst.begins };
@@ -172,7 +189,8 @@ impl Link {
                 return true;
             }
         }
-        if self.is_volley(now, flying) || self.chance.happens(self.way.loss) {
+        let odds = if self.is_closing(flying) { CLOSING * self.way.loss } else { self.way.loss };
+        if self.is_volley(now, flying) || self.chance.happens(odds) {
             self.lose(now, flying, "loss", counts);
             return true;
         }
@@ -228,7 +246,8 @@ impl Link {
         }
         let in_order = (depart + self.way.delay + jitter).max(self.last_arrival);
         self.let_overtake(in_order);
-        if !clean && self.chance.happens(self.way.duplication) {
+        let odds = if self.is_closing(&flying) { CLOSING * self.way.duplication } else { self.way.duplication };
+        if !clean && self.chance.happens(odds) {
             counts.count("duplication");
             trace::note(in_order, Fate::Twice, &flying);
             let late = self.chance.time(self.way.late);

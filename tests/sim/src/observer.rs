@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use tcp_common::ConnectionKey;
+use tcp_common::cookie::{self, CookieKeys};
 use tcp_proto::Instant;
 use tests::checker::Checker;
 use tests::segment::Segment;
@@ -49,6 +51,10 @@ struct End {
     /// Octets sent before anything arrived after them.
     first_flight: i64,
     answered: bool,
+    /// Its SYN-ACK was a cookie: there was no connection yet.
+    cookie: bool,
+    /// A connection came of that cookie.
+    opened: bool,
 }
 
 /// Ports of a connection, those of the first host first.
@@ -60,6 +66,10 @@ pub struct Observer {
     ends: Vec<End>,
     /// The end that a worker's segments between two ports belong to: that of its last SYN.
     current: BTreeMap<(usize, u16, Ports), usize>,
+    /// Workers that have a new connection between two ports of which they have sent nothing.
+    fresh: BTreeSet<(usize, u16, Ports)>,
+    /// The keys of each host's cookies.
+    keys: [CookieKeys; 2],
     /// What is said between two ports now.
     talks: BTreeMap<Ports, usize>,
     /// What acknowledges a forged SYN: half a connection comes of it when it reaches a listener.
@@ -79,7 +89,18 @@ impl Observer {
             checker
         });
         let (current, talks, strangers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Observer { checkers, ends: Vec::new(), current, talks, strangers, began: now, mtu, looks_away: false }
+        Observer {
+            checkers,
+            ends: Vec::new(),
+            current,
+            fresh: BTreeSet::new(),
+            keys: [CookieKeys::default(); 2],
+            talks,
+            strangers,
+            began: now,
+            mtu,
+            looks_away: false,
+        }
     }
 
     /// From now on nothing is judged, and nothing remembered.
@@ -90,6 +111,26 @@ impl Observer {
     /// From now on what is said between `ports` is talk `talk`.
     pub fn expect(&mut self, ports: Ports, talk: usize) {
         self.talks.insert(ports, talk);
+    }
+
+    /// Cookies of `host` have these keys now.
+    pub fn set_cookie_keys(&mut self, host: usize, keys: CookieKeys) {
+        self.keys[host] = keys;
+    }
+
+    /// A worker of `host` has a new connection.
+    pub fn opens(&mut self, host: usize, queue: u16, key: &ConnectionKey) {
+        let (ours, theirs) = (key.local_port, key.remote_port);
+        self.fresh.insert((host, queue, if host == 0 { (ours, theirs) } else { (theirs, ours) }));
+    }
+
+    /// Whether a SYN-ACK of `host` is a cookie.
+    #[must_use]
+    pub fn is_cookie(&self, now: Instant, host: usize, segment: &Segment) -> bool {
+        let key = ConnectionKey::new(segment.source, segment.destination);
+        let tsval = segment.timestamps.map(|(value, _)| value);
+        let (seq, ack) = (segment.ack, segment.seq.wrapping_add(1));
+        cookie::check(&self.keys[host], now.as_nanos(), &key, seq, ack, tsval).is_some()
     }
 
     /// When the run began.
@@ -103,12 +144,53 @@ impl Observer {
     /// # Panics
     /// When a rule is broken.
     pub fn sent(&mut self, now: Instant, host: usize, queue: u16, bytes: &[u8]) -> (Rc<Segment>, Option<usize>) {
-        let segment = Segment::parse(now.since(self.began), bytes).expect("a host sends segments only");
-        let segment = Rc::new(segment);
+        let segment = self.read(now, host, Some(queue), bytes);
         if self.looks_away {
             return (segment, None);
         }
+        let ports = ports(host, &segment);
+        let end = match segment.flags.syn {
+            true if segment.flags.ack && self.is_cookie(now, host, &segment) => {
+                Some(self.cookie_sent(host, ports, &segment))
+            }
+            true => Some(self.syn_sent(host, queue, ports, &segment)),
+            false if segment.flags.rst => None,
+            false => self.end_of(host, queue, ports, &segment),
+        };
+        (Rc::clone(&segment), self.judge_sent(end, &segment, bytes))
+    }
+
+    /// The program of `host` answered a frame with this one: judges it.
+    ///
+    /// # Panics
+    /// When a rule is broken.
+    pub fn answered(&mut self, now: Instant, host: usize, bytes: &[u8]) -> (Rc<Segment>, Option<usize>) {
+        let segment = self.read(now, host, None, bytes);
+        if self.looks_away || segment.flags.rst {
+            return (segment, None);
+        }
+        let ports = ports(host, &segment);
+        let end = match segment.flags.syn {
+            true => {
+                assert!(self.is_cookie(now, host, &segment), "the program sends a SYN-ACK that is no cookie");
+                self.cookie_sent(host, ports, &segment)
+            }
+            false => self.end_in_time_wait(host, ports, &segment),
+        };
+        (Rc::clone(&segment), self.judge_sent(Some(end), &segment, bytes))
+    }
+
+    /// A frame that `host` sends, as a segment that breaks no rule of its own.
+    fn read(&mut self, now: Instant, host: usize, queue: Option<u16>, bytes: &[u8]) -> Rc<Segment> {
+        let segment = Segment::parse(now.since(self.began), bytes).expect("a host sends segments only");
+        let segment = Rc::new(segment);
+        if self.looks_away {
+            return segment;
+        }
         trace::sent(now, host, queue, &segment);
+        if queue.is_some_and(|queue| self.comes_again(host, queue, &segment)) {
+            self.checkers.iter_mut().for_each(|checker| checker.begins_again(segment.source, segment.destination));
+        }
         // What answers a forged SYN is of another connection between the same ports, which the checker would mix up; and
         // so is the RST that answers that.
         let stranger = match (segment.flags.ack, segment.flags.rst) {
@@ -123,16 +205,84 @@ impl Observer {
         }
         let longest = usize::from(self.mtu[host]) + 14;
         assert!(bytes.len() <= longest, "a frame of {} bytes on a link that takes {longest}", bytes.len());
-        let ports = ports(host, &segment);
-        if segment.flags.syn {
-            self.syn_sent(host, queue, ports, &segment);
+        segment
+    }
+
+    fn judge_sent(&mut self, end: Option<usize>, segment: &Segment, bytes: &[u8]) -> Option<usize> {
+        let end = end.filter(|end| !segment.flags.rst && !self.answers_stranger(*end, segment))?;
+        self.judge(end, segment, &bytes[segment.payload.clone()]);
+        Some(end)
+    }
+
+    /// The end that a cookie is: a new one, or one of which no connection came and that is repeated.
+    fn cookie_sent(&mut self, host: usize, ports: Ports, segment: &Segment) -> usize {
+        let again =
+            |end: &End| end.cookie && !end.opened && (end.host, end.ports, end.iss) == (host, ports, segment.seq);
+        if let Some(end) = self.ends.iter().rposition(again) {
+            return end;
         }
-        let judged = |end: &usize| !segment.flags.rst && !self.answers_stranger(*end, &segment);
-        let end = self.current.get(&(host, queue, ports)).copied().filter(judged);
-        if let Some(end) = end {
-            self.judge(end, &segment, &bytes[segment.payload.clone()]);
+        let end = End { cookie: true, ..self.begin(host, ports, segment) };
+        self.ends.push(end);
+        self.ends.len() - 1
+    }
+
+    /// The end that a segment without SYN or RST is of.
+    ///
+    /// # Panics
+    /// When the worker never sent a SYN, nor anybody a cookie, that the segment could follow.
+    fn end_of(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) -> Option<usize> {
+        if self.fresh.remove(&(host, queue, ports)) {
+            let cookie = self.cookie_of(host, ports, segment).expect("a connection without SYN comes of a cookie");
+            let end = self.comes_of_cookie(cookie);
+            self.current.insert((host, queue, ports), end);
         }
-        (segment, end)
+        self.current.get(&(host, queue, ports)).copied()
+    }
+
+    /// The cookie that a connection stands for whose first segment this is.
+    fn cookie_of(&self, host: usize, ports: Ports, segment: &Segment) -> Option<usize> {
+        // A probe of keep-alive has the number before the next.
+        let begins = |end: &End| (0..=1).contains(&relative(segment.seq, end.iss));
+        self.ends.iter().rposition(|end| end.cookie && (end.host, end.ports) == (host, ports) && begins(end))
+    }
+
+    /// Whether a segment is the first of the second connection that comes of one cookie.
+    fn comes_again(&self, host: usize, queue: u16, segment: &Segment) -> bool {
+        let ports = ports(host, segment);
+        let first = self.fresh.contains(&(host, queue, ports)) && !segment.flags.syn && !segment.flags.rst;
+        first && self.cookie_of(host, ports, segment).is_some_and(|cookie| self.ends[cookie].opened)
+    }
+
+    /// A connection comes of a cookie. It may be the second: a copy of what brought the cookie back came late.
+    fn comes_of_cookie(&mut self, cookie: usize) -> usize {
+        if !std::mem::replace(&mut self.ends[cookie].opened, true) {
+            return cookie;
+        }
+        let first = &self.ends[cookie];
+        let mut arrived = Ranges::default();
+        arrived.add(0, 1);
+        let second = End {
+            peer: None,
+            next: 1,
+            fin: None,
+            arrived,
+            acked: 1,
+            known_acked: 1,
+            acknowledges: None,
+            first_flight: 0,
+            answered: false,
+            ..*first
+        };
+        self.ends.push(second);
+        self.ends.len() - 1
+    }
+
+    /// The end for which the program acknowledges.
+    fn end_in_time_wait(&self, host: usize, ports: Ports, segment: &Segment) -> usize {
+        let fits = |end: &End| {
+            (end.host, end.ports) == (host, ports) && end.fin.is_some() && relative(segment.seq, end.iss) == end.next
+        };
+        self.ends.iter().rposition(fits).expect("the program acknowledges for an end that has sent everything")
     }
 
     /// Somebody else than the hosts sends a frame to host `1 - host`, in the name of `host`: it may draw a reset.
@@ -199,12 +349,22 @@ impl Observer {
         }
     }
 
-    fn syn_sent(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) {
-        let known = self.current.get(&(host, queue, ports));
-        if known.is_some_and(|&end| self.ends[end].iss == segment.seq) {
-            return;
+    fn syn_sent(&mut self, host: usize, queue: u16, ports: Ports, segment: &Segment) -> usize {
+        self.fresh.remove(&(host, queue, ports));
+        if let Some(&known) = self.current.get(&(host, queue, ports))
+            && self.ends[known].iss == segment.seq
+        {
+            return known;
         }
-        self.ends.push(End {
+        let end = self.begin(host, ports, segment);
+        self.ends.push(end);
+        self.current.insert((host, queue, ports), self.ends.len() - 1);
+        self.ends.len() - 1
+    }
+
+    /// The end that begins with a SYN or SYN-ACK.
+    fn begin(&self, host: usize, ports: Ports, segment: &Segment) -> End {
+        End {
             host,
             ports,
             talk: self.talks.get(&ports).copied(),
@@ -227,8 +387,9 @@ impl Observer {
             heard_clock: self.latest_clock(1 - host, ports),
             first_flight: 0,
             answered: false,
-        });
-        self.current.insert((host, queue, ports), self.ends.len() - 1);
+            cookie: false,
+            opened: false,
+        }
     }
 
     fn answers_stranger(&self, end: usize, segment: &Segment) -> bool {

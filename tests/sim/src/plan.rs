@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcp_proto::{CongestionAlgorithm, RttEstimator, State, TcpConfig};
+use tcp_proto::{CongestionAlgorithm, RttEstimator, State, SynCookies, TcpConfig};
 
 use crate::chance::Chance;
 use crate::faults::Faults;
@@ -46,6 +46,8 @@ pub struct HostPlan {
     pub connections: usize,
     /// How long a connection waits to be accepted, at most.
     pub accepts_after: Duration,
+    /// Whether the XDP program answers by itself (`xdp_tx`).
+    pub answers: bool,
     /// Parameters of its listeners and its opens.
     pub tcp: Arc<TcpConfig>,
 }
@@ -130,6 +132,9 @@ impl Plan {
         for talk in talks.iter_mut().filter(|talk| talk.opener == Opener::Both && !faults.commit.is_zero()) {
             talk.may_fail = true;
         }
+        for talk in talks.iter_mut().filter(|talk| !talk.may_fail) {
+            talk.speak_first(&hosts);
+        }
         let deaf = impatient && chance.once_in(4);
         let deaf_after = deaf.then(|| (chance.below(2) as usize, chance.time(Duration::from_millis(500))));
         Plan { seed, ipv6, begins: chance.below(1 << 40), hosts, faults, talks, deaf_after }
@@ -144,6 +149,7 @@ impl HostPlan {
             memory: if chance.once_in(8) { 64 << 10 } else { 1 << 30 },
             connections: if impatient && chance.once_in(8) { 2 } else { 256 },
             accepts_after: Duration::from_millis(chance.pick(&[0, 0, 0, 300])),
+            answers: chance.once_in(2),
             entries: if impatient && chance.once_in(8) { 2 } else { 64 },
             tcp: Arc::new(tcp(chance, impatient, lifetime)),
         }
@@ -180,7 +186,14 @@ fn tcp(chance: &mut Chance, impatient: bool, lifetime: Duration) -> TcpConfig {
         nodelay: chance.once_in(2),
         linger: linger.filter(|_| impatient),
         backlog: if chance.once_in(8) { 1 } else { 4096 },
-        syn_backlog: if chance.once_in(8) { 1 } else { 4096 },
+        syn_backlog: if chance.once_in(3) { chance.pick(&[1, 1, 4]) } else { 4096 },
+        syn_cookies: chance.pick(&[
+            SynCookies::Auto,
+            SynCookies::Auto,
+            SynCookies::Auto,
+            SynCookies::Always,
+            SynCookies::Never,
+        ]),
         mss: chance.once_in(4).then(|| chance.between(88, 1460) as u16),
         window_scale: !chance.once_in(4),
         timestamps: !chance.once_in(3),
@@ -247,6 +260,23 @@ impl Talk {
         }
         let may_fail = impatient;
         Talk { opener, opens: chance.time(Duration::from_millis(200)), port: 0, sides, may_fail }
+    }
+}
+
+impl Talk {
+    /// Has the opener speak at once if it may have been sent a cookie. When its ACK is lost there is no connection at the
+    /// other end until it says something, and a probe of keep-alive would be answered with a reset
+    /// (docs/decisions/0013).
+    fn speak_first(&mut self, hosts: &[HostPlan; 2]) {
+        let Opener::One(opener) = self.opener else { return };
+        if hosts[1 - opener].tcp.syn_cookies == SynCookies::Never {
+            return;
+        }
+        let script = &mut self.sides[opener];
+        script.pause = script.pause.filter(|(at, _)| *at > 0);
+        if script.says == 0 {
+            script.ending = Ending::HalfClose;
+        }
     }
 }
 

@@ -16,8 +16,8 @@ const KEPT: usize = 4000;
 /// What became of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
-    /// A worker sent it.
-    Sent(usize, u16),
+    /// A worker sent it, or the program.
+    Sent(usize, Option<u16>),
     /// The path lost it.
     Lost(&'static str),
     /// The path will deliver it twice.
@@ -55,8 +55,8 @@ pub fn print() {
     TRACE.with_borrow_mut(|trace| trace.live = true);
 }
 
-/// Notes that a worker sends a segment.
-pub fn sent(at: Instant, host: usize, queue: u16, segment: &Rc<Segment>) {
+/// Notes that a worker sends a segment, or the program.
+pub fn sent(at: Instant, host: usize, queue: Option<u16>, segment: &Rc<Segment>) {
     push(at, Line::Frame(Fate::Sent(host, queue), Some(Rc::clone(segment)), false));
 }
 
@@ -116,7 +116,10 @@ impl Line {
                 let what = what.trim_start();
                 let corrupted = if *corrupted { " CORRUPTED" } else { "" };
                 match fate {
-                    Fate::Sent(host, queue) => format!("{at:12.6} host {host}.{queue} sends    {what}{corrupted}"),
+                    Fate::Sent(host, Some(queue)) => {
+                        format!("{at:12.6} host {host}.{queue} sends    {what}{corrupted}")
+                    }
+                    Fate::Sent(host, None) => format!("{at:12.6} host {host}'s program sends {what}"),
                     Fate::Received(host, queue) => format!("{at:12.6} host {host}.{queue} receives {what}{corrupted}"),
                     Fate::Lost(why) => format!("{at:12.6} lost ({why}) {what}"),
                     Fate::Twice => format!("{at:12.6} twice {what}"),

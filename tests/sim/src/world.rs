@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tcp_proto::{Instant, State};
+use tcp_proto::{Instant, State, SynCookies};
 
 use crate::app::Stage;
 use crate::chance::Chance;
@@ -27,6 +27,9 @@ const IDLE_TURNS_A_SECOND: u64 = 60;
 const RETRY: Duration = Duration::from_millis(50);
 /// How often, longer than any TIME_WAIT lasts.
 const RETRIES: u32 = 2000;
+/// The same with a listener in cookie mode, which answers no FIN of a connection that it has forgotten (decision 13): as
+/// long as an orphan repeats it.
+const RETRIES_IN_SILENCE: u32 = 60_000;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,6 +146,7 @@ impl World {
         self.deliver();
         self.open();
         for host in 0..2 {
+            self.hosts[host].sweep(self.now, &mut self.counts);
             for queue in 0..self.hosts[host].workers.len() {
                 if self.hosts[host].wakes_at(queue).is_some_and(|at| at <= self.now) {
                     self.turn(host, queue);
@@ -163,14 +167,21 @@ impl World {
         let openings = self.openings.iter().filter(|(talk, ..)| self.may_open(*talk)).map(|(_, at, _)| Some(*at));
         let episodes = self.running.iter().map(|(_, until)| Some(*until));
         let others = [self.deaf_at.map(|(_, at)| at), self.judge.next_demand()];
-        let all = workers.chain(self.links.iter().map(Link::next)).chain(openings).chain(episodes).chain(others);
+        let sweeps = self.hosts.iter().map(Host::sweeps_at);
+        let own = openings.chain(episodes).chain(others).chain(sweeps);
+        let all = workers.chain(self.links.iter().map(Link::next)).chain(own);
         all.flatten().min()
     }
 
     fn deliver(&mut self) {
-        for (host, link) in self.links.iter_mut().enumerate() {
-            while let Some((at, flying)) = link.take(self.now) {
-                self.hosts[host].receive(at.max(self.now), flying, &mut self.counts);
+        for host in 0..2 {
+            self.hosts[host].nic.clean = self.judge.demands_progress();
+            while let Some((at, flying)) = self.links[host].take(self.now) {
+                let at = at.max(self.now);
+                let answer = self.hosts[host].receive(at, flying, &mut self.observer, &mut self.counts);
+                if let Some(answer) = answer {
+                    self.send(host, at, answer);
+                }
             }
         }
     }
@@ -207,10 +218,16 @@ impl World {
                 self.hosts.iter_mut().for_each(|host| host.apps.sides[*number].forgo());
                 return false;
             }
-            assert!(*tries <= RETRIES, "talk {number} finds its 4-tuple in use for ever");
+            let most = if self.listens_with_cookies(talk.opener) { RETRIES_IN_SILENCE } else { RETRIES };
+            assert!(*tries <= most, "talk {number} finds its 4-tuple in use for ever");
             !opened
         });
         self.openings = waiting;
+    }
+
+    /// Whether the listener of a talk may be in cookie mode.
+    fn listens_with_cookies(&self, opener: Opener) -> bool {
+        matches!(opener, Opener::One(host) if self.hosts[1 - host].tcp().syn_cookies != SynCookies::Never)
     }
 
     fn turn(&mut self, host: usize, queue: usize) {
@@ -222,8 +239,21 @@ impl World {
             assert!(!again, "a turn that did nothing asks for another at once");
         }
         self.judge.after_turn(self.now, &self.hosts[host], queue);
+        self.forgive_early_resets(host);
         for flying in turned.sent {
             self.send(host, turned.at, flying);
+        }
+    }
+
+    /// A listener in cookie mode knows nothing of a peer until an ACK brings the cookie back, and resets it if another
+    /// one comes first (docs/decisions/0013).
+    fn forgive_early_resets(&mut self, host: usize) {
+        for number in 0..self.plan.talks.len() {
+            if std::mem::take(&mut self.hosts[host].apps.sides[number].reset_early) {
+                self.counts.count("reset before the cookie came");
+                self.plan.talks[number].may_fail = true;
+                self.hosts.iter_mut().for_each(|host| host.apps.sides[number].may_fail());
+            }
         }
     }
 
@@ -247,7 +277,10 @@ impl World {
         let opening = |worker: &Worker| worker.stack.count(State::SYN_SENT) > 0;
         let opens = seen.segment.as_ref().is_none_or(|(segment, _)| segment.flags.syn)
             || self.hosts[1 - host].workers.iter().any(opening);
-        if opens || !self.chance.happens(self.plan.faults.forgery) {
+        // What comes after a FIN finds a connection in TIME_WAIT.
+        let fin = seen.segment.as_ref().is_some_and(|(segment, _)| segment.flags.fin);
+        let odds = if fin { 20 } else { 1 } * self.plan.faults.forgery;
+        if opens || !self.chance.happens(odds) {
             return;
         }
         // A SYN in the window ends what is half open, as the RFC has it (section 3.10.7.4, fourth).
