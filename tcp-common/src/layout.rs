@@ -444,5 +444,10 @@ mod tests {
         assert_eq!(Handover::owner(metadata, &own), Some(3));
         assert_eq!(Handover::owner(metadata, &other), None);
         assert_eq!(Handover::owner([0; Handover::LENGTH], &own), None);
+        assert!(!Handover::is_stranger(metadata, &own));
+        metadata[..2].copy_from_slice(&Handover::STRANGER.to_ne_bytes());
+        metadata[2..4].fill(0);
+        assert!(Handover::is_stranger(metadata, &own) && !Handover::is_stranger(metadata, &other));
+        assert_eq!(Handover::owner(metadata, &own), None);
     }
 }

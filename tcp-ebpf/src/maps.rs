@@ -19,8 +19,8 @@ use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
-    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, RESET_BURST, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS,
-    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, VLAN_WORDS,
+    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST,
+    TIME_WAIT_ACK_INTERVAL_NS, VLAN_WORDS,
 };
 use tcp_common::rate::RateLimit;
 
@@ -225,8 +225,8 @@ impl AnswerMaps for KernelMaps {
     }
 
     #[inline(always)]
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
-        admit(&RESET_LIMIT, now_ns, interval_ns, RESET_BURST)
+    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+        admit(&RESET_LIMIT, now_ns, interval_ns, burst)
     }
 
     #[inline(always)]

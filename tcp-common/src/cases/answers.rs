@@ -440,13 +440,16 @@ fn strangers(now: u64) -> Vec<AnswerCase> {
         other("a stranger's data draws nothing if it shall not", data(), Deed::Silence).when(silent),
         other("a stranger's ACK draws nothing if there are no resets", ack(), Deed::ResetRate).when(limited(0)),
         other("a stranger's data draws nothing if there are no resets", data(), Deed::ResetRate).when(limited(0)),
-        by_ack("a reset less than at once is sent", ack()).when(limited(1)).after(vec![ack().build(); 99]),
-        other("after as many resets as at once none is sent", ack(), Deed::ResetRate).when(limited(1)).after(vec![
-            ack()
-                .build(
-                );
-            100
+        by_ack("a reset less than at once is sent", ack()).when(limited(20)).after(vec![ack().build(); 19]),
+        other("after as many resets as at once none is sent", ack(), Deed::ResetRate).when(limited(20)).after(vec![
+            ack(
+            )
+            .build(
+            );
+            20
         ]),
+        by_ack("one reset a second is one", ack()).when(limited(1)),
+        other("and no more than one", ack(), Deed::ResetRate).when(limited(1)).after(vec![ack().build()]),
     ]
     .into()
 }

@@ -13,8 +13,8 @@ use crate::gauge::Gauge;
 use crate::headers::Step;
 use crate::layout::{
     Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey,
-    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, RESET_BURST,
-    SYN_DATA_BURST, SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
+    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, SYN_DATA_BURST,
+    SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
 };
 use crate::prefix::{Prefix, Rule};
 use crate::rate::RateLimit;
@@ -325,8 +325,8 @@ impl AnswerMaps for MemoryMaps<'_> {
         self.inserted.borrow_mut().push((*key, *value));
     }
 
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
-        self.reset_limit.borrow_mut().admit(now_ns, interval_ns, RESET_BURST)
+    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+        self.reset_limit.borrow_mut().admit(now_ns, interval_ns, burst)
     }
 
     fn admit_syn_data(&self, now_ns: u64) -> bool {

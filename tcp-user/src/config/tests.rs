@@ -51,7 +51,7 @@ fn the_documented_example_is_accepted_and_means_what_it_says() {
 #[test]
 fn keys_without_effect_yet_warn_only_when_they_ask_for_something_that_is_missing() {
     let warnings = config(EXAMPLE).unwrap().warnings.join("\n");
-    for key in ["`metrics`", "`xdp_tx`", "`proxy_protocol`", "`balance`"] {
+    for key in ["`metrics`", "`proxy_protocol`", "`balance`"] {
         assert!(warnings.contains(key), "{key} in {warnings}");
     }
     for cookies in ["auto", "always", "never"] {

@@ -14,8 +14,8 @@ use tcp_common::decide::{Connection, Sockets};
 use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
-    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, RESET_BURST, SYN_DATA_BURST,
-    SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, to_bytes,
+    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS,
+    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, to_bytes,
 };
 use tcp_common::rate::RateLimit;
 use tcp_common::source::{SourceLimit, Sources};
@@ -314,8 +314,8 @@ impl AnswerMaps for Maps {
         }
     }
 
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64) -> bool {
-        admit(&self.resets, now_ns, interval_ns, RESET_BURST)
+    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+        admit(&self.resets, now_ns, interval_ns, burst)
     }
 
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {

@@ -73,7 +73,8 @@ fn is_right(shared: &mut Bench, number: usize) -> bool {
     assert_eq!(moved(&before, &after), expected_moves(done.class, done.verdict), "counters: {}", case.name);
     match &case.says {
         Some(says) => says.judge(case.name, &case.world, &reply, &times),
-        None => assert_eq!(reply, case.frame, "{}: nothing is written to what is not answered", case.name),
+        // A hint for the worker may come before it.
+        None => assert!(reply.ends_with(&case.frame), "{}: nothing is written to what is not answered", case.name),
     }
     check_entry(bench, &case, &maps, &done, &times);
     true
