@@ -448,8 +448,9 @@ fn strangers(now: u64) -> Vec<AnswerCase> {
             );
             20
         ]),
-        by_ack("one reset a second is one", ack()).when(limited(1)),
-        other("and no more than one", ack(), Deed::ResetRate).when(limited(1)).after(vec![ack().build()]),
+        other("with one reset a second there is one at once", ack(), Deed::ResetRate)
+            .when(limited(1))
+            .after(vec![ack().build()]),
     ]
     .into()
 }
