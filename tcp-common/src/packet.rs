@@ -384,10 +384,11 @@ fn part<const N: usize, const M: usize>(header: &[u8; M], at: usize) -> Option<&
 }
 
 /// An IPv4 address as maps hold it.
+///
+/// Made by whole words, because the hash of a map reads words: put together of parts they would have to leave the
+/// store buffer first.
 #[inline(always)]
 fn mapped(octets: &[u8; 4]) -> [u8; 16] {
-    let mut address = [0; 16];
-    address[10..12].fill(0xff);
-    address[12..].copy_from_slice(octets);
-    address
+    let address = u128::from(u32::from_le_bytes(*octets)) << 96 | 0xffff << 80;
+    address.to_le_bytes()
 }
