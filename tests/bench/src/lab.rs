@@ -265,10 +265,11 @@ fn thread_napi(end: &Namespace, core: usize) -> Result<Vec<u32>> {
     }
 }
 
-/// On the client's core the generator would keep answers from being taken: the wire holds 256.
+/// Before whatever else wants the core, as a softirq: the wire holds 256 frames, and the generator or the server would
+/// keep them from being taken.
 fn place(thread: Pid, core: usize) -> Result<()> {
     cpu::pin(Some(thread), core)?;
-    if core == CLIENT_CORE { cpu::go_first(Some(thread)) } else { Ok(()) }
+    cpu::go_first(Some(thread))
 }
 
 fn kernel_threads(prefix: &str) -> Vec<Pid> {

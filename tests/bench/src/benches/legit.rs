@@ -88,14 +88,15 @@ fn measure(lab: &BenchLab, rate: u32) -> Result<(Service, f64, f64)> {
     std::thread::scope(|scope| {
         let flood = (rate > 0).then(|| scope.spawn(|| flood(lab, rate, &stop)));
         let echo = scope.spawn(|| serve_by_kernel(lab, &stop));
-        let meter = Meter::start(&lab.processes())?;
+        let meter = Meter::start(&lab.processes());
         let client = scope.spawn(|| connect_all(lab));
         let service = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let foreign = meter.stop()?.foreign;
+        let usage = meter.and_then(Meter::stop);
+        // Whatever went wrong: the others wait for this.
         stop.store(true, Ordering::Relaxed);
         let sent = flood.map(|flood| flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((service?, sent.transpose()?.unwrap_or_default(), foreign))
+        Ok((service?, sent.transpose()?.unwrap_or_default(), usage?.foreign))
     })
 }
 
