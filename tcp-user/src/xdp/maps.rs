@@ -18,11 +18,10 @@ use tcp_common::counters::Counters;
 use tcp_common::gauge::Gauge;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
-    MAX_PREFIXES, PORT_WORDS, PrefixValue, to_bytes,
+    MAX_PREFIXES, PORT_WORDS, PrefixValue, resets, to_bytes,
 };
 use tcp_common::prefix::{Prefix, Rule};
-use tcp_common::rate::RateLimit;
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::{Rate, RateLimit};
 
 use super::demand::CookieDemands;
 use super::pins::MapShape;
@@ -221,7 +220,7 @@ impl ProgramMaps {
     }
 
     /// Limits the SYNs of each source, and forgets those that were counted.
-    pub(super) fn set_source_limit(&mut self, limit: SourceLimit) -> Result<(), XdpError> {
+    pub(super) fn set_source_limit(&mut self, limit: Rate) -> Result<(), XdpError> {
         let counted: Result<Vec<_>, _> = self.sources.keys().collect();
         for source in counted.map_err(XdpError::map("SOURCES"))? {
             tolerate_missing(self.sources.remove(&source)).map_err(XdpError::map("SOURCES"))?;
@@ -241,7 +240,7 @@ impl ProgramMaps {
             config.answers = answers.enabled.into();
             config.accept_partial = answers.accept_partial.into();
             config.time_wait_ms = answers.time_wait_ms;
-            config.reset_interval_ns = 1_000_000_000_u64.checked_div(answers.rst_rate.into()).unwrap_or(0);
+            config.resets = resets(answers.rst_rate);
         })
     }
 

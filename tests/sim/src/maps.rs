@@ -14,11 +14,11 @@ use tcp_common::decide::{Connection, Sockets};
 use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
-    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS,
-    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, to_bytes,
+    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, SYNS_WITH_DATA, TIME_WAIT_ACKS,
+    resets, to_bytes,
 };
-use tcp_common::rate::RateLimit;
-use tcp_common::source::{SourceLimit, Sources};
+use tcp_common::rate::{Rate, RateLimit};
+use tcp_common::source::Sources;
 use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 use crate::chance::Chance;
@@ -77,7 +77,7 @@ impl Maps {
             ephemeral_first: *ephemeral.start(),
             ephemeral_last: *ephemeral.end(),
             answers: answers.enabled.into(),
-            reset_interval_ns: 1_000_000_000 / u64::from(answers.rst_rate),
+            resets: resets(answers.rst_rate),
             time_wait_ms: answers.time_wait_ms,
             ..Config::default()
         };
@@ -314,16 +314,16 @@ impl AnswerMaps for Maps {
         }
     }
 
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
-        admit(&self.resets, now_ns, interval_ns, burst)
+    fn admit_reset(&self, now_ns: u64, rate: &Rate) -> bool {
+        admit(&self.resets, now_ns, rate)
     }
 
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
-        admit(&self.time_wait_acks, now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+        admit(&self.time_wait_acks, now_ns, &TIME_WAIT_ACKS)
     }
 
     fn admit_syn_data(&self, now_ns: u64) -> bool {
-        admit(&self.syns_with_data, now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
+        admit(&self.syns_with_data, now_ns, &SYNS_WITH_DATA)
     }
 
     fn log_cookies(&self, _key: &ConnectionKey) {}
@@ -333,9 +333,9 @@ impl AnswerMaps for Maps {
     }
 }
 
-fn admit(limit: &Cell<RateLimit>, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+fn admit(limit: &Cell<RateLimit>, now_ns: u64, rate: &Rate) -> bool {
     let mut charged = limit.get();
-    let admitted = charged.admit(now_ns, interval_ns, burst);
+    let admitted = charged.admit(now_ns, rate);
     limit.set(charged);
     admitted
 }
@@ -373,7 +373,7 @@ impl Sources for Maps {
         None
     }
 
-    fn admit_syn(&self, _source: &[u8; 16], _limit: &SourceLimit) -> bool {
+    fn admit_syn(&self, _source: &[u8; 16], _limit: &Rate) -> bool {
         true
     }
 }
