@@ -193,8 +193,8 @@ impl Program {
         self.maps.set_cookie_keys(keys)
     }
 
-    /// Whether the program answers SYNs to the listener at position `index` with cookies because there are many; `now_ns`
-    /// is CLOCK_MONOTONIC.
+    /// Whether the program answers SYNs to the listener at position `index` with cookies, because there are many or
+    /// because a worker asked it to ([`CookieDemands`]); `now_ns` is CLOCK_MONOTONIC.
     pub fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
         self.maps.sends_cookies(index, now_ns)
     }

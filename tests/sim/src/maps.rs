@@ -204,7 +204,7 @@ impl Maps {
         self.latest(key).is_some() || connections.contains_key(key) || connections.len() >= self.room
     }
 
-    /// A worker wants cookies that come back until then to be let through.
+    /// A worker wants the program to send cookies until then.
     pub fn demand_cookies(&mut self, until: Instant) {
         self.cookie_demand_ns = until.as_nanos();
     }
