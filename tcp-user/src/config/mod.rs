@@ -22,14 +22,13 @@ use tcp_proto::TcpConfig;
 
 pub use file::{RxChecksum, XdpMode, XdpTx};
 pub use service::{Backend, Proxy, Service};
-pub use values::BadPrefix;
+pub use values::{BadPrefix, read_prefix};
 
+use crate::xdp::default_pin_path;
 use file::{Congestion, File, ListenTable, NoConnection, RttEstimator, SynCookies, TcpTable};
 
 /// Where the control socket is unless configured.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/run/xtcp/control.sock";
-/// Directory on bpffs under which each interface has its pins.
-pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/xtcp";
 /// Most listeners in one configuration.
 pub const MAX_LISTENERS: usize = 1024;
 /// Largest configuration file, bytes.
@@ -215,7 +214,7 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
             .or(file.control_socket)
             .unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into()),
         control_group: file.control_group,
-        pin_path: file.pin_path.unwrap_or_else(|| Path::new(DEFAULT_PIN_ROOT).join(&interface)),
+        pin_path: file.pin_path.unwrap_or_else(|| default_pin_path(&interface)),
         interface,
         xdp_mode: file.xdp_mode.unwrap_or_default(),
         xdp_tx: file.xdp_tx.unwrap_or_default(),

@@ -61,6 +61,13 @@ fn keys_without_effect_yet_warn_only_when_they_ask_for_something_that_is_missing
 }
 
 #[test]
+fn the_pins_of_an_interface_with_a_dot_in_its_name_are_where_a_bpf_filesystem_takes_them() {
+    let file = parse("xtcp.toml", "interface = \"eth0.100\"\n").unwrap();
+    let config = resolve(file, Overrides::default()).unwrap();
+    assert_eq!((config.interface.as_str(), config.pin_path), ("eth0.100", "/sys/fs/bpf/xtcp/eth0_100".into()));
+}
+
+#[test]
 fn an_empty_file_gives_the_defaults_of_the_contract() {
     let config = config("").unwrap();
     assert_eq!(config.control_socket, Path::new("/run/xtcp/control.sock"));
