@@ -10,7 +10,7 @@ use crate::cookie::{self, CookieKeys, Offer};
 use crate::counters::DropReason;
 use crate::decide::{Answer, Maps, Question, Steer, Verdict};
 use crate::gauge::{Gauge, Reading, may_come_back};
-use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums};
+use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums, default_mss};
 use crate::layout::{
     ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerKey, ListenerValue, OFFERS_ECN, OFFERS_SACK,
     OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE,
@@ -252,7 +252,7 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     #[inline(always)]
     fn agreed(&self, listener: &ListenerValue, options: &Options) -> Offer {
         let has = |offer: u8| listener.offers & offer != 0;
-        let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default = default_mss(self.key);
         let offer = Offer {
             mss: match options.mss() {
                 Some(mss) => mss,
@@ -557,10 +557,6 @@ fn begin(reply: &mut Reply, listener: Option<&ListenerValue>, flags: u8) {
     reply.options = [0; 5];
 }
 
-/// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
-//= docs/rfc/rfc9293.md#MUST-15
-const DEFAULT_MSS_V4: u16 = 536;
-const DEFAULT_MSS_V6: u16 = 1220;
 /// TTL of answers for ports without listener.
 const DEFAULT_TTL: u8 = 64;
 

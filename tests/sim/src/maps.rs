@@ -4,12 +4,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use tcp_common::State;
 use tcp_common::answer::{AnswerMaps, TimeWait};
-use tcp_common::cookie::{self, CookieKeys};
+use tcp_common::cookie::CookieKeys;
 use tcp_common::decide::{Connection, Sockets};
 use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
@@ -340,7 +341,7 @@ fn admit(limit: &Cell<RateLimit>, now_ns: u64, rate: &Rate) -> bool {
     admitted
 }
 
-/// The ring of keys, as the daemon's main thread keeps it: always that of the current epoch and of the next.
+/// The ring of keys, as the daemon's main thread keeps it.
 #[derive(Debug)]
 pub struct KeyRing {
     /// The ring.
@@ -355,16 +356,10 @@ impl KeyRing {
         KeyRing { keys: CookieKeys::default(), chance }
     }
 
-    /// Makes the keys that are missing at `now`; whether there were any.
+    /// See [`CookieKeys::renew`].
     pub fn renew(&mut self, now: Instant) -> bool {
-        let before = self.keys;
-        let epoch = cookie::epoch(now.as_nanos());
-        for epoch in [epoch, epoch + 1] {
-            if self.keys.get(epoch).is_none() {
-                self.keys.put(epoch, [self.chance.draw(), self.chance.draw() | 1]);
-            }
-        }
-        self.keys != before
+        let key = || Ok::<_, Infallible>([self.chance.draw(), self.chance.draw() | 1]);
+        self.keys.renew(now.as_nanos(), key).unwrap_or_else(|never| match never {})
     }
 }
 
