@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
+use ::tests::net::on_a_thread;
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -28,12 +29,9 @@ impl Acceptors {
     /// When they can't be started.
     pub fn start(listener: &TcpListener, count: u64, close: bool) -> Result<Acceptors> {
         let processes = if close { 1 } else { count.div_ceil(room()) };
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                cpu::stay_on(SERVER_CORE)?;
-                (0..processes).map(|_| spawn(listener, close)).collect::<Result<_>>().map(Acceptors)
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        on_a_thread(|| {
+            cpu::stay_on(SERVER_CORE)?;
+            (0..processes).map(|_| spawn(listener, close)).collect::<Result<_>>().map(Acceptors)
         })
     }
 }
