@@ -214,7 +214,6 @@ impl<'a> MemoryMaps<'a> {
             resets: resets(world.rst_rate),
             source: world.source_limit,
             prefixes: world.prefixes.len() as u32,
-            ..Config::default()
         };
         MemoryMaps {
             world,
