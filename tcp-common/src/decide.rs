@@ -201,10 +201,12 @@ pub fn decide<'m, F: Frame + ?Sized, M: Maps>(frame: &F, maps: &'m M, key: &mut 
     }
 }
 
-/// The decision about a frame that is ours; `None`: it is the kernel's, which has no TCP for a broadcast either.
+/// [`decide`] about a frame that is ours; `None`: it is the kernel's, which has no TCP for a broadcast either.
+///
+/// By itself for the program, which has nothing to do for the kernel's frames but to count them.
 //= docs/rfc/rfc9293.md#MUST-57
 #[inline(always)]
-fn ours<'m, F: Frame + ?Sized, M: Maps>(frame: &F, maps: &'m M, key: &mut ConnectionKey) -> Option<Decision<'m>> {
+pub fn ours<'m, F: Frame + ?Sized, M: Maps>(frame: &F, maps: &'m M, key: &mut ConnectionKey) -> Option<Decision<'m>> {
     let config = maps.config()?;
     if *packet::destination(frame)? != config.mac {
         return None;

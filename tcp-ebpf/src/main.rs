@@ -16,7 +16,8 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use tcp_common::ConnectionKey;
 use tcp_common::answer::{Asked, Deed, Room};
-use tcp_common::decide::{Decision, Maps, Question, Steer, Verdict, decide};
+use tcp_common::counters::Outcome;
+use tcp_common::decide::{Decision, Maps, Question, Steer, Verdict, ours};
 use tcp_common::headers::MAX_HEADER;
 use tcp_common::layout::{Handover, ListenerValue};
 use tcp_common::packet::{Frame, Place};
@@ -30,7 +31,10 @@ fn xtcp(context: XdpContext) -> u32 {
     let maps = KernelMaps { queue: context.rx_queue_index() };
     let frame = ReceivedFrame::new(&context);
     let mut key = ConnectionKey::default();
-    let mut decision = decide(&frame, &maps, &mut key);
+    let Some(mut decision) = ours(&frame, &maps, &mut key) else {
+        maps.count(Outcome::Pass.slot());
+        return xdp_action::XDP_PASS;
+    };
     if let Some(question) = decision.question()
         && let Some(config) = maps.config()
         && config.answers != 0
@@ -46,7 +50,7 @@ fn xtcp(context: XdpContext) -> u32 {
             decision.verdict = verdict;
         }
     }
-    maps.count(&decision);
+    maps.count_decision(&decision);
     carry_out(&context, &decision, &maps, &key)
 }
 

@@ -276,9 +276,17 @@ pub fn room<'a>() -> Option<&'a mut Room> {
 impl KernelMaps {
     /// Counts a frame on this CPU.
     #[inline(always)]
-    pub fn count(&self, decision: &Decision) {
+    pub fn count_decision(&self, decision: &Decision) {
         let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
         for slot in decision.slots().into_iter().flatten() {
+            increment(counters.cast(), slot);
+        }
+    }
+
+    /// Moves one counter of this CPU.
+    #[inline(always)]
+    pub fn count(&self, slot: usize) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(0) {
             increment(counters.cast(), slot);
         }
     }

@@ -4,6 +4,7 @@
 //! It counts what is open by SYN-ACKs, one for each connection, and repeats SYNs that had none. It neither keeps data nor
 //! repeats anything else: the server does that.
 
+use std::fmt;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use bench_ebpf::{Template, V4};
 use xtcp::afxdp::{XskOptions, XskSocket};
 
 use crate::cpu::{self, CLIENT_CORE};
-use crate::frame::{self, Kind, Script};
+use crate::frame::{self, ACK, FIN, Kind, SYN, Script};
+use crate::generator::Bounds;
 use crate::lab::BenchLab;
 
 /// Connections that may wait for their SYN-ACK.
@@ -22,12 +24,18 @@ const WINDOW: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Frames that are taken or sent at once.
 const BATCH: usize = 64;
+/// Connections of one run, at most: their names are few enough to have a bit each.
+pub const MAX_REQUESTS: u64 = 10_000_000;
 /// Longest run.
 const MAX_TIME: Duration = Duration::from_secs(300);
 
 /// What opening so many connections came to.
 #[derive(Clone, Debug)]
 pub struct Opened {
+    /// Connections.
+    pub count: usize,
+    /// Connections that the server has closed, too.
+    pub closed: usize,
     /// Time from the first SYN to the last SYN-ACK.
     pub time: Duration,
     /// Longest time between two SYN-ACKs while connections waited for theirs.
@@ -36,6 +44,19 @@ pub struct Opened {
     pub rates: Vec<f64>,
     /// SYNs that were sent again.
     pub repeated: u64,
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Opened { count, closed, time, longest_stall, repeated, .. } = self;
+        let (seconds, stall) = (time.as_secs_f64(), longest_stall.as_secs_f64() * 1e3);
+        let rate = *count as f64 / seconds.max(1e-9) / 1000.0;
+        write!(
+            f,
+            "{seconds:.2} s: {count} connections opened ({rate:.1} k/s), {closed} closed by the server; longest time \
+             without a SYN-ACK {stall:.1} ms, {repeated} SYNs repeated"
+        )
+    }
 }
 
 /// A client at its end of a lab's wire.
@@ -65,24 +86,35 @@ impl Client {
     /// # Errors
     /// When it takes longer than five minutes.
     pub fn open(&mut self, count: usize) -> Result<Opened> {
-        let mut run = Run::new(count, &self.template);
+        let opened = self.flood(&Bounds { rate: None, time: MAX_TIME, count: count as u64 });
+        ensure!(opened.count == count, "{} of {count} connections are open after {MAX_TIME:?}", opened.count);
+        Ok(opened)
+    }
+
+    /// Opens connections like [`Client::open`] until a bound is met.
+    pub fn flood(&mut self, bounds: &Bounds) -> Opened {
+        let mut run = Run::new(bounds.count as usize, &self.template);
         let mut answers = Vec::new();
-        while run.open < count {
-            let elapsed = run.start.elapsed();
-            ensure!(elapsed < MAX_TIME, "{} of {count} connections are open after {} s", run.open, elapsed.as_secs());
+        while run.open < run.is_open.len() && run.start.elapsed() < bounds.time {
             self.receive(&mut run, &mut answers);
+            run.due = bounds.due(run.start.elapsed()) as usize;
             self.send(&mut run, &mut answers);
         }
-        self.serve(Duration::from_millis(300));
-        Ok(run.conclude())
+        run.due = 0;
+        self.answer(&mut run, Duration::from_millis(300));
+        run.conclude()
     }
 
     /// Answers what comes for a while, and opens nothing.
     pub fn serve(&mut self, time: Duration) {
-        let (until, mut run, mut answers) = (Instant::now() + time, Run::new(0, &self.template), Vec::new());
+        self.answer(&mut Run::new(0, &self.template), time);
+    }
+
+    fn answer(&mut self, run: &mut Run, time: Duration) {
+        let (until, mut answers) = (Instant::now() + time, Vec::new());
         while Instant::now() < until {
-            self.receive(&mut run, &mut answers);
-            self.send(&mut run, &mut answers);
+            self.receive(run, &mut answers);
+            self.send(run, &mut answers);
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -137,8 +169,12 @@ struct Run {
     names: Names,
     is_open: Vec<bool>,
     open: usize,
+    is_closed: Vec<bool>,
+    closed: usize,
     /// Numbers below were asked for once in this pass.
     asked: usize,
+    /// Numbers below may be asked for by now.
+    due: usize,
     waiting: usize,
     repeated: u64,
     passes: u32,
@@ -155,7 +191,10 @@ impl Run {
             names: Names { base: template.source_base, mask: template.source_mask, port: template.port_base },
             is_open: vec![false; count],
             open: 0,
+            is_closed: vec![false; count],
+            closed: 0,
             asked: 0,
+            due: 0,
             waiting: 0,
             repeated: 0,
             passes: 0,
@@ -181,15 +220,29 @@ impl Run {
         while *self.is_open.get(self.asked)? {
             self.asked += 1;
         }
+        if self.asked >= self.due {
+            return None;
+        }
         self.repeated += u64::from(self.passes > 0);
         self.asked += 1;
         self.waiting += 1;
         Some(self.asked - 1)
     }
 
-    /// Counts a SYN-ACK of a connection that had none yet.
+    /// Counts the first SYN-ACK and the first FIN of a connection.
     fn note(&mut self, frame: &[u8]) {
-        let Some(number) = self.number(frame) else { return };
+        let Some((number, flags)) = self.read(frame) else { return };
+        if flags & SYN != 0 {
+            self.note_open(number);
+        } else if flags & FIN != 0
+            && let Some(is_closed) = self.is_closed.get_mut(number)
+        {
+            self.closed += usize::from(!*is_closed);
+            *is_closed = true;
+        }
+    }
+
+    fn note_open(&mut self, number: usize) {
         let Some(is_open) = self.is_open.get_mut(number).filter(|is_open| !**is_open) else { return };
         *is_open = true;
         self.open += 1;
@@ -202,19 +255,28 @@ impl Run {
         }
     }
 
-    fn number(&self, frame: &[u8]) -> Option<usize> {
-        let is_syn_ack = frame.get(V4.tcp + 13)? & 0x12 == 0x12;
+    /// Number and flags of a segment that has an ACK.
+    fn read(&self, frame: &[u8]) -> Option<(usize, u8)> {
+        let flags = *frame.get(V4.tcp + 13)?;
         let [a, b, c, d] = *frame.get(30..34)?.first_chunk()?;
         let [high, low] = *frame.get(V4.tcp + 2..)?.first_chunk()?;
         let port = u16::from_be_bytes([high, low]);
-        if is_syn_ack { self.names.number(u32::from_be_bytes([a, b, c, d]), port.into()) } else { None }
+        let number = self.names.number(u32::from_be_bytes([a, b, c, d]), port.into())?;
+        (flags & ACK != 0).then_some((number, flags))
     }
 
     fn conclude(self) -> Opened {
         let tenth = self.is_open.len() as f64 / 10.0;
         let begins = std::iter::once(self.start).chain(self.tenths.iter().copied());
         let rates = begins.zip(&self.tenths).map(|(from, to)| tenth / (*to - from).as_secs_f64()).collect();
-        Opened { time: self.last - self.start, longest_stall: self.longest_stall, rates, repeated: self.repeated }
+        Opened {
+            count: self.open,
+            closed: self.closed,
+            time: self.last - self.start,
+            longest_stall: self.longest_stall,
+            rates,
+            repeated: self.repeated,
+        }
     }
 }
 
@@ -246,5 +308,40 @@ mod tests {
             assert!(port < 0x1_0000 && source >> 17 == 0xc612_0000 >> 17);
         }
         assert_eq!(names.number(0xc612_0000, 80), None);
+    }
+
+    fn template() -> Template {
+        let (client, server) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let listener = "10.77.0.2:7".parse().expect("an address");
+        frame::template(Kind::Syn, &frame::Ends { client, server, listener })
+    }
+
+    fn from_server(source: [u8; 4], port: u16, flags: u8) -> Vec<u8> {
+        let mut frame = vec![0; 54];
+        frame[30..34].copy_from_slice(&source);
+        frame[V4.tcp + 2..V4.tcp + 4].copy_from_slice(&port.to_be_bytes());
+        frame[V4.tcp + 13] = flags;
+        frame
+    }
+
+    #[test]
+    fn a_connection_opens_once_and_is_closed_once_whatever_is_repeated() {
+        let template = template();
+        let mut run = Run::new(2, &template);
+        let ((second, _), port) = (run.names.of(1), template.port_base as u16);
+        for flags in [SYN | ACK, SYN | ACK, ACK, FIN | ACK, FIN | ACK] {
+            run.note(&from_server(second.to_be_bytes(), port, flags));
+        }
+        run.note(&from_server([198, 19, 255, 255], port, FIN | ACK));
+        assert_eq!((run.open, run.closed), (1, 1));
+        assert_eq!((run.conclude().count, template.source_base), (1, 0xc612_0000));
+    }
+
+    #[test]
+    fn no_connection_is_asked_for_before_it_is_due() {
+        let mut run = Run::new(3, &template());
+        assert_eq!(run.next(), None);
+        run.due = 2;
+        assert_eq!([run.next(), run.next(), run.next()], [Some(0), Some(1), None]);
     }
 }

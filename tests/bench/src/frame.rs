@@ -22,11 +22,11 @@ const PORT_MASK: u16 = 0x3fff;
 /// The acknowledgment number of an ACK that belongs to no connection.
 const STRAY_ACK: u32 = 0x1234_5678;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
+pub(crate) const ACK: u8 = 0x10;
 
 /// What the generator sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -71,7 +71,7 @@ impl Bounds {
     }
 
     /// Frames that should have been sent after `elapsed`.
-    fn due(&self, elapsed: Duration) -> u64 {
+    pub(crate) fn due(&self, elapsed: Duration) -> u64 {
         self.rate.map_or(u64::MAX, |rate| (elapsed.as_secs_f64() * rate) as u64).min(self.count)
     }
 }

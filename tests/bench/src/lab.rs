@@ -36,6 +36,8 @@ pub enum Subject {
     Xtcp,
     /// The kernel's.
     Kernel,
+    /// Nobody's: an XDP program drops every frame. What remains is the cost of the wire.
+    Discard,
 }
 
 /// How a lab is made.
@@ -92,6 +94,8 @@ pub enum Server {
     Xtcp(Box<Daemon>),
     /// A listening socket of the kernel's, and what accepts from it.
     Kernel(std::net::TcpListener),
+    /// What drops every frame.
+    Discard(ClientProgram),
 }
 
 /// Counters of an interface.
@@ -131,7 +135,7 @@ impl BenchLab {
     pub fn processes(&self) -> Vec<u32> {
         match &self.server {
             Server::Xtcp(daemon) => vec![daemon.pid()],
-            Server::Kernel(_) => Vec::new(),
+            Server::Kernel(_) | Server::Discard(_) => Vec::new(),
         }
     }
 
@@ -200,6 +204,10 @@ fn start(wire: &Wire, options: &LabOptions, at: SocketAddr) -> Result<Server> {
             let interface = wire.server.interface();
             wire.server.run(&format!("ethtool -K {interface} gro on"))?;
             Ok(Server::Kernel(wire.server.enter(|| kernel_listener(at))?))
+        }
+        Subject::Discard => {
+            let interface = wire.server.interface();
+            Ok(Server::Discard(wire.server.enter(|| ClientProgram::attach(ClientEnd::Discard, interface))?))
         }
     }
 }

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use bench::acceptor;
+use anyhow::{Context, Result, bail, ensure};
+use bench::acceptor::{self, Acceptors, Fate};
 use bench::benches::{ALL, Bench};
+use bench::client::{MAX_REQUESTS, with_client};
 use bench::cpu::{self, CLIENT_CORE};
 use bench::flood::measure;
-use bench::frame::Kind;
+use bench::frame::{Kind, Script};
 use bench::generator::{Bounds, Feed, MAX_COUNT};
 use bench::harness::Options;
-use bench::lab::{BenchLab, LabOptions, Subject};
+use bench::lab::{BenchLab, LabOptions, Server, Subject};
+use bench::programs::ClientEnd;
 use bench::report::{Baseline, Report};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
@@ -43,9 +45,8 @@ enum Command {
     /// Accept connections of the socket that is the standard input.
     #[command(hide = true)]
     Accept {
-        /// Close them at once.
-        #[arg(long)]
-        close: bool,
+        /// What becomes of them.
+        fate: Fate,
     },
 }
 
@@ -68,10 +69,23 @@ struct RunArguments {
     output: PathBuf,
 }
 
+/// What a flood is made of.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    /// Connection requests.
+    Syn,
+    /// Acknowledgments that belong to no connection.
+    Ack,
+    /// Resets that belong to no connection.
+    Rst,
+    /// Whole connections: SYN, ACK, a request of 64 bytes and FIN, from a client without a stack.
+    Request,
+}
+
 #[derive(Debug, Args)]
 struct FloodArguments {
     /// What is sent.
-    kind: Kind,
+    kind: What,
     /// Frames per second; unset: as fast as it goes.
     #[arg(long)]
     rate: Option<f64>,
@@ -101,7 +115,7 @@ fn main() -> ExitCode {
             bench::benches::timer::drive(*armed, *operations);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Accept { close } => acceptor::accept(*close).map(|()| ExitCode::SUCCESS),
+        Command::Accept { fate } => acceptor::accept(*fate).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
@@ -118,9 +132,32 @@ fn one_flood(arguments: &FloodArguments) -> Result<ExitCode> {
     let bounds = Bounds { rate: *rate, time, count: *count };
     bounds.check()?;
     cpu::stay_on(CLIENT_CORE)?;
-    let lab = BenchLab::new(&LabOptions { v6: *v6, ..LabOptions::flood(*against) })?;
+    let options = LabOptions { v6: *v6, ..LabOptions::flood(*against) };
+    let kind = match kind {
+        What::Syn => Kind::Syn,
+        What::Ack => Kind::Ack,
+        What::Rst => Kind::Rst,
+        What::Request => return flood_of_requests(&options, *feed, &bounds),
+    };
+    let lab = BenchLab::new(&options)?;
     println!("{kind:?} flood of {against:?} at {} ({feed:?})", lab.ends.listener);
-    println!("{}", measure(&lab, *kind, *feed, &bounds)?);
+    println!("{}", measure(&lab, kind, *feed, &bounds)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn flood_of_requests(options: &LabOptions, feed: Feed, bounds: &Bounds) -> Result<ExitCode> {
+    ensure!(feed == Feed::Socket, "whole connections come from a socket only: leave --feed out");
+    let tcp = "backlog = 16384, syn_backlog = 16384".to_owned();
+    let options = LabOptions { client: ClientEnd::Steer, tcp, top: String::new(), ..options.clone() };
+    let mut lab = BenchLab::new(&options)?;
+    let bounds = Bounds { count: bounds.count.min(MAX_REQUESTS), ..*bounds };
+    println!("Flood of requests to {:?} at {}", options.subject, lab.ends.listener);
+    let _acceptors = match &lab.server {
+        Server::Kernel(listener) => Some(Acceptors::start(listener, bounds.count, Fate::Echo)?),
+        Server::Xtcp(_) | Server::Discard(_) => None,
+    };
+    let opened = with_client(&mut lab, Script::Request(&[b'x'; 64]), |client, _| Ok(client.flood(&bounds)))?;
+    println!("{opened}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,7 +14,7 @@ static CLIENT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 static GENERATOR: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-generator"));
 static LOOKUP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-lookup"));
 
-/// What the client's end of the wire does with what comes in.
+/// What the client's end of the wire does with what comes in; the server's end may have `Discard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEnd {
     /// Counts and drops what comes back to generated sources.
@@ -23,9 +23,11 @@ pub enum ClientEnd {
     Steer,
     /// Leaves everything to the kernel.
     Pass,
+    /// Drops everything.
+    Discard,
 }
 
-/// The program of the client's end. It is detached on drop.
+/// The program of such an end. It is detached on drop.
 #[derive(Debug)]
 pub struct ClientProgram {
     ebpf: Ebpf,
@@ -42,6 +44,7 @@ impl ClientProgram {
             ClientEnd::Count => "count",
             ClientEnd::Steer => "steer",
             ClientEnd::Pass => "pass",
+            ClientEnd::Discard => "discard",
         };
         let program = load(&mut ebpf, name)?;
         program.attach(interface, XdpMode::Driver).with_context(|| format!("can't attach `{name}` to {interface}"))?;

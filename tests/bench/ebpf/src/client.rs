@@ -1,5 +1,6 @@
 //! The client's end of the wire: `pass` is there so that XDP_TX reaches it, `count` ends what comes back to generated
-//! sources and counts it, `steer` gives it to an AF_XDP socket. All else goes to the kernel.
+//! sources and counts it, `steer` gives it to an AF_XDP socket. All else goes to the kernel. `discard` is a server that
+//! does nothing: what a frame costs whatever becomes of it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
@@ -24,6 +25,12 @@ const RST: u8 = 0x04;
 #[xdp]
 fn pass(_: XdpContext) -> u32 {
     XDP_PASS
+}
+
+/// Drops everything.
+#[xdp]
+fn discard(_: XdpContext) -> u32 {
+    XDP_DROP
 }
 
 /// Counts and drops what comes back to generated sources.

@@ -32,5 +32,5 @@ pub const ALL: &[Bench] = &[
     Bench { name: "legit", about: "200 connections/s during a SYN flood: who succeeds, and when", run: legit::run },
     Bench { name: "idle", about: "1,000,000 idle connections: memory, stalls, CPU", run: crowd::run_idle },
     Bench { name: "timer", about: "instructions to arm or cancel one of 1,000,000 timers", run: timer::run },
-    Bench { name: "time-wait", about: "140,000 connections in TIME_WAIT: memory", run: crowd::run_time_wait },
+    Bench { name: "time-wait", about: "1,000,000 connections in TIME_WAIT: memory", run: crowd::run_time_wait },
 ];
