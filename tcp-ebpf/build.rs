@@ -1,4 +1,4 @@
-//! Options for bpf-linker, which generates the code.
+//! Options for bpf-linker, which generates the code; for the programs of the benches, too.
 
 /// Packet headers are read as byte arrays: without unaligned loads each would become one load per byte.
 const UNALIGNED_LOADS: &str = "--cpu-features=+allows-misaligned-mem-access";
@@ -6,7 +6,7 @@ const UNALIGNED_LOADS: &str = "--cpu-features=+allows-misaligned-mem-access";
 const INLINE_MEMSET: &str = "--disable-expand-memcpy-in-order";
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=CARGO_CFG_TARGET_ARCH");
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "bpf") {
         for argument in [UNALIGNED_LOADS, INLINE_MEMSET] {
             println!("cargo:rustc-link-arg-bins={argument}");

@@ -11,7 +11,7 @@ use tcp_common::decide::{Question, Sockets, decide};
 use tcp_common::layout::ListenerValue;
 use tcp_common::packet::Place;
 use tcp_common::prefix::Rule;
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::Rate;
 use tcp_common::{ConnectionKey, Steer, Verdict};
 
 use crate::input::{Input, bit, pick};
@@ -94,7 +94,7 @@ fn limit_sources(world: &mut World, which: u8) {
     ];
     let chosen = RULES.iter().zip(0..).filter(|(_, number)| bit(which, *number));
     world.prefixes = chosen.map(|((prefix, rule), _)| (prefix.parse().expect("a prefix"), *rule)).collect();
-    world.source_limit = SourceLimit { interval_ns: 1, burst: 1, pad: 0 };
+    world.source_limit = Rate { interval_ns: 1, burst: 1, pad: 0 };
     world.exhausted_sources = vec![PEER_V4, IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0))];
 }
 

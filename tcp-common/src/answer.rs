@@ -10,12 +10,13 @@ use crate::cookie::{self, CookieKeys, Offer};
 use crate::counters::DropReason;
 use crate::decide::{Answer, Maps, Question, Steer, Verdict};
 use crate::gauge::{Gauge, Reading, may_come_back};
-use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums};
+use crate::headers::{Headers, MAX_OPTIONS, Options, Step, Sums, default_mss};
 use crate::layout::{
     ConnectionKey, ConnectionValue, FLAG_COOKIE, FLAG_TIMESTAMPS, ListenerKey, ListenerValue, OFFERS_ECN, OFFERS_SACK,
-    OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, RESET_BURST,
+    OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE,
 };
 use crate::packet::{ACK, CWR, ECE, FIN, Frame, Place, RST, SYN};
+use crate::rate::Rate;
 use crate::reply::{Reply, ReplyFrame};
 use crate::state::State;
 
@@ -40,9 +41,8 @@ pub trait AnswerMaps: Maps {
     fn restart_time_wait(&self, key: &ConnectionKey, deadline_ns: u64);
     /// Inserts the entry of a connection whose cookie came back, unless there is one.
     fn insert(&self, key: &ConnectionKey, value: &ConnectionValue);
-    /// Charges one reset to this CPU's limit, an event every `interval_ns` and `burst` at once; `false`: there were too
-    /// many.
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool;
+    /// Charges one reset to this CPU's limit; `false`: there were too many.
+    fn admit_reset(&self, now_ns: u64, rate: &Rate) -> bool;
     /// Charges one SYN with data for a daemon that sends cookies to this CPU's limit; `false`: there were too many.
     fn admit_syn_data(&self, now_ns: u64) -> bool;
     /// Charges one ACK for a connection in TIME_WAIT to this CPU's limit; `false`: there were too many.
@@ -252,7 +252,7 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
     #[inline(always)]
     fn agreed(&self, listener: &ListenerValue, options: &Options) -> Offer {
         let has = |offer: u8| listener.offers & offer != 0;
-        let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let default = default_mss(self.key);
         let offer = Offer {
             mss: match options.mss() {
                 Some(mss) => mss,
@@ -328,17 +328,10 @@ impl<F: Frame + ?Sized, M: AnswerMaps> Asked<'_, F, M> {
 
     #[inline(always)]
     fn may_reset(&self, now: u64) -> bool {
-        let interval = match self.maps.config() {
-            Some(config) => config.reset_interval_ns,
-            None => 0,
-        };
-        if interval == 0 {
-            return false;
+        match self.maps.config() {
+            Some(config) if config.resets.interval_ns != 0 => self.maps.admit_reset(now, &config.resets),
+            _ => false,
         }
-        // No more at once than in a second.
-        let rate = 1_000_000_000 / interval;
-        let burst = if rate < RESET_BURST { rate + u64::from(rate == 0) } else { RESET_BURST };
-        self.maps.admit_reset(now, interval, burst)
     }
 
     /// The reset of RFC 9293 section 3.10.7.1.
@@ -564,10 +557,6 @@ fn begin(reply: &mut Reply, listener: Option<&ListenerValue>, flags: u8) {
     reply.options = [0; 5];
 }
 
-/// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
-//= docs/rfc/rfc9293.md#MUST-15
-const DEFAULT_MSS_V4: u16 = 536;
-const DEFAULT_MSS_V6: u16 = 1220;
 /// TTL of answers for ports without listener.
 const DEFAULT_TTL: u8 = 64;
 

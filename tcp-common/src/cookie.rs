@@ -13,6 +13,7 @@
 use core::hint::black_box;
 
 use crate::ConnectionKey;
+use crate::headers::MAX_WINDOW_SCALE;
 use crate::siphash::{Sip, SipKey};
 
 /// Length of an epoch as a power of two, ns: 68.7 s.
@@ -30,8 +31,6 @@ const MSS: [u16; 16] = [64, 536, 1024, 1220, 1300, 1360, 1380, 1400, 1420, 1440,
 const OPTIONS: u32 = 0x3f;
 /// In place of a window scale: none was agreed.
 const NO_SCALE: u32 = 15;
-/// Largest window scale there is (RFC 7323 section 2.3).
-const MAX_SCALE: u8 = 14;
 
 /// The number of the epoch at `now_ns` (CLOCK_MONOTONIC).
 #[inline(always)]
@@ -71,6 +70,22 @@ impl CookieKeys {
     /// Puts the key of `epoch` in, in place of that of four epochs before.
     pub fn put(&mut self, epoch: u64, key: SipKey) {
         self.slots[epoch as usize % SLOTS] = CookieKey { epoch, key };
+    }
+
+    /// Makes the keys that are missing at `now_ns` (CLOCK_MONOTONIC), of the current epoch and of the next, so that no
+    /// cookie waits for whoever calls this; whether there were any.
+    ///
+    /// # Errors
+    /// What `secret` says.
+    pub fn renew<E>(&mut self, now_ns: u64, mut secret: impl FnMut() -> Result<SipKey, E>) -> Result<bool, E> {
+        let mut renewed = false;
+        for epoch in [epoch(now_ns), epoch(now_ns) + 1] {
+            if self.get(epoch).is_none() {
+                self.put(epoch, secret()?);
+                renewed = true;
+            }
+        }
+        Ok(renewed)
     }
 
     /// The key of `epoch`.
@@ -118,7 +133,7 @@ impl Offer {
     #[inline(always)]
     fn bits(self) -> u32 {
         let scale = match self.window_scale {
-            Some(scale) if scale > MAX_SCALE => u32::from(MAX_SCALE),
+            Some(scale) if scale > MAX_WINDOW_SCALE => u32::from(MAX_WINDOW_SCALE),
             Some(scale) => u32::from(scale),
             None => NO_SCALE,
         };

@@ -24,7 +24,26 @@ const SACK_PERMITTED: u8 = 4;
 const TIMESTAMPS: u8 = 8;
 
 /// Largest shift of a window (RFC 7323 section 2.3).
-const MAX_SCALE: u8 = 14;
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+/// What a checksum says.
+///
+/// No `bool`: with one the compiler keeps more of the sums on BPF's stack, of which there is just enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// Both are right.
+    Right,
+    /// One is wrong.
+    Wrong,
+}
+
+/// MSS of a peer that does not say one, bytes (RFC 9293 section 3.7.1).
+//= docs/rfc/rfc9293.md#MUST-15
+#[must_use]
+#[inline(always)]
+pub fn default_mss(key: &ConnectionKey) -> u16 {
+    if key.is_ipv4() { 536 } else { 1220 }
+}
 
 /// Copies of the headers of a segment.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +59,6 @@ impl Default for Headers {
     fn default() -> Self {
         Headers { ip: [0; MAX_HEADER + 4], tcp: [0; ROOM], options: Options::default() }
     }
-}
-
-/// What a checksum says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sums {
-    /// Both are right.
-    Right,
-    /// One is wrong.
-    Wrong,
 }
 
 impl Headers {
@@ -151,7 +161,7 @@ impl Options {
                 self.present |= HAS_MSS;
             }
             (WINDOW_SCALE, 3) => {
-                self.window_scale = if body[0] > MAX_SCALE { MAX_SCALE } else { body[0] };
+                self.window_scale = if body[0] > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { body[0] };
                 self.present |= HAS_WINDOW_SCALE;
             }
             (SACK_PERMITTED, 2) => self.present |= HAS_SACK_PERMITTED,

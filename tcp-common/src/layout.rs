@@ -6,7 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::State;
-use crate::source::SourceLimit;
+use crate::rate::Rate;
 
 /// Layout version of every pinned map; a daemon adopts only pins that carry its own.
 pub const LAYOUT_VERSION: u32 = 4;
@@ -349,16 +349,12 @@ pub struct Config {
     pub answers: u8,
     /// Whether a checksum over the pseudo-header alone passes (`rx_checksum = "accept-partial"`): 0 or 1.
     pub accept_partial: u8,
-    /// Always zero.
-    pub pad: u32,
-    /// Time in which a CPU earns one more reset, ns: a second over `rst_rate`; 0: none is sent.
-    pub reset_interval_ns: u64,
-    /// How many SYNs a source may send.
-    pub source: SourceLimit,
     /// Entries of PREFIXES; 0: the program does not look there.
     pub prefixes: u32,
-    /// Always zero.
-    pub pad2: u32,
+    /// How many resets a CPU sends; an interval of 0: none.
+    pub resets: Rate,
+    /// How many SYNs a source may send; an interval of 0: as many as it likes.
+    pub source: Rate,
 }
 
 const _: () = assert!(size_of::<Config>() == 64);
@@ -392,22 +388,22 @@ pub const PORT_WORDS: u32 = 65536 / 64;
 /// 64-bit words of the map of accepted VLANs: one bit per VID.
 pub const VLAN_WORDS: u32 = 4096 / 64;
 
-/// Time in which a CPU earns one more ICMP error for the daemon, ns: 1,000 a second.
-pub const ICMP_ERROR_INTERVAL_NS: u64 = 1_000_000;
-/// Most ICMP errors that a CPU gives to the daemon at once.
-pub const ICMP_ERROR_BURST: u64 = 100;
-/// Most resets that a CPU sends at once; `rst_rate` says how many in the long run.
-pub const RESET_BURST: u64 = 100;
-/// Time in which a CPU earns one more ACK for connections in TIME_WAIT, ns: 1,000 a second. A repeated FIN, whose sender
-/// knows the numbers, is always acknowledged.
-pub const TIME_WAIT_ACK_INTERVAL_NS: u64 = 1_000_000;
-/// Time in which a CPU earns one more SYN with data for a daemon whose listener sends cookies, ns: 1,000 a second. The
-/// program can't answer these (their checksum covers the data), and a flood of them must not reach the daemon either.
-pub const SYN_DATA_INTERVAL_NS: u64 = 1_000_000;
-/// Most such SYNs that a CPU gives to the daemon at once.
-pub const SYN_DATA_BURST: u64 = 100;
-/// Most such ACKs that a CPU sends at once.
-pub const TIME_WAIT_ACK_BURST: u64 = 100;
+/// ICMP errors that a CPU gives to the daemon.
+pub const ICMP_ERRORS: Rate = Rate::per_second(1_000, 100);
+/// Most resets that a CPU sends at once.
+pub const RESET_BURST: u32 = 100;
+/// ACKs that a CPU sends for connections in TIME_WAIT. A repeated FIN, whose sender knows the numbers, is always
+/// acknowledged.
+pub const TIME_WAIT_ACKS: Rate = Rate::per_second(1_000, 100);
+/// SYNs with data that a CPU gives to a daemon whose listener sends cookies. The program can't answer these (their checksum
+/// covers the data), and a flood of them must not reach the daemon either.
+pub const SYNS_WITH_DATA: Rate = Rate::per_second(1_000, 100);
+
+/// The resets that a CPU sends for this `rst_rate`: at once no more than in a second, nor than [`RESET_BURST`].
+#[must_use]
+pub const fn resets(rst_rate: u32) -> Rate {
+    Rate::per_second(rst_rate, if rst_rate < RESET_BURST { rst_rate } else { RESET_BURST })
+}
 
 #[cfg(test)]
 mod tests {

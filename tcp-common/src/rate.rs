@@ -1,6 +1,29 @@
 //! A rate limit that fits one map field: a token bucket kept as the time at which it will be full again.
 
-/// Lets through at most one event per interval on average, and a burst at once.
+/// How many events pass: on average one in each interval, and some at once. A part of CONFIG, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Rate {
+    /// Time in which one more is earned, ns. (CONFIG says what 0 means there.)
+    pub interval_ns: u64,
+    /// How many pass at once after a pause, at least 1.
+    pub burst: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+impl Rate {
+    /// `rate` a second, up to 1,000,000,000, and `burst` at once; all zeros if `rate` is 0.
+    #[must_use]
+    pub const fn per_second(rate: u32, burst: u32) -> Rate {
+        match rate {
+            0 => Rate { interval_ns: 0, burst: 0, pad: 0 },
+            _ => Rate { interval_ns: 1_000_000_000 / rate as u64, burst, pad: 0 },
+        }
+    }
+}
+
+/// Lets through what a [`Rate`] allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RateLimit {
@@ -10,14 +33,12 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Whether an event at `now_ns` may pass; if so it is charged for.
-    ///
-    /// `interval_ns` is the time in which one more event is earned, `burst` how many may pass at once.
     #[inline(always)]
-    pub fn admit(&mut self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+    pub fn admit(&mut self, now_ns: u64, rate: &Rate) -> bool {
         let full_at = if self.full_at_ns > now_ns { self.full_at_ns } else { now_ns };
-        let admitted = full_at - now_ns <= interval_ns * (burst - 1);
+        let admitted = full_at - now_ns <= rate.interval_ns * (u64::from(rate.burst) - 1);
         if admitted {
-            self.full_at_ns = full_at + interval_ns;
+            self.full_at_ns = full_at + rate.interval_ns;
         }
         admitted
     }
@@ -27,10 +48,17 @@ impl RateLimit {
 mod tests {
     use super::*;
 
+    const RATE: Rate = Rate::per_second(1_000_000, 10);
     const INTERVAL: u64 = 1_000;
 
     fn admitted(limit: &mut RateLimit, now: u64, offered: u32) -> usize {
-        (0..offered).filter(|_| limit.admit(now, INTERVAL, 10)).count()
+        (0..offered).filter(|_| limit.admit(now, &RATE)).count()
+    }
+
+    #[test]
+    fn a_rate_of_none_is_all_zeros() {
+        assert_eq!(Rate::per_second(0, 10), Rate::default());
+        assert_eq!(Rate::per_second(1_000_000, 10), Rate { interval_ns: INTERVAL, burst: 10, pad: 0 });
     }
 
     #[test]

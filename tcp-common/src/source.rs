@@ -7,25 +7,14 @@
 use crate::counters::{Class, DropReason};
 use crate::layout::{Config, ConnectionKey, PrefixValue, V4_PREFIX_LENGTH, is_mapped};
 use crate::prefix::Rule;
-
-/// How many SYNs a source may send: on average one in each interval, and some at once. A part of CONFIG.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct SourceLimit {
-    /// Time in which a source earns one more, ns; 0: there is no limit.
-    pub interval_ns: u64,
-    /// How many at once, at least 1.
-    pub burst: u32,
-    /// Always zero.
-    pub pad: u32,
-}
+use crate::rate::Rate;
 
 /// The maps that are asked about a source. Each method is one lookup.
 pub trait Sources {
     /// The entry of PREFIXES with the longest prefix of this address.
     fn prefix(&self, address: &[u8; 16]) -> Option<PrefixValue>;
     /// Charges one SYN to this source's limit; `false`: there were too many.
-    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool;
+    fn admit_syn(&self, source: &[u8; 16], limit: &Rate) -> bool;
 }
 
 /// Why a well-formed segment of an owned port that belongs to no connection goes no further; `None`: it does.
@@ -91,7 +80,7 @@ mod tests {
             self.prefixes.borrow_mut().push(*address);
             None
         }
-        fn admit_syn(&self, source: &[u8; 16], _: &SourceLimit) -> bool {
+        fn admit_syn(&self, source: &[u8; 16], _: &Rate) -> bool {
             self.sources.borrow_mut().push(*source);
             false
         }
@@ -111,7 +100,7 @@ mod tests {
 
     #[test]
     fn syns_of_one_ipv4_address_and_of_one_ipv6_network_are_counted_together() {
-        let config = Config { source: SourceLimit { interval_ns: 1, burst: 1, pad: 0 }, ..Config::default() };
+        let config = Config { source: Rate::per_second(1, 1), ..Config::default() };
         let maps = Asked::default();
         for remote in ["192.0.2.1:9", "192.0.2.2:9", "[fd00:1:2:3::4]:9", "[fd00:1:2:3:ffff::5]:9", "[fd00:1:2:4::]:9"]
         {

@@ -18,11 +18,10 @@ use tcp_common::decide::{Connection, Decision, Maps, Sockets};
 use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
-    Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, ListenerKey, ListenerValue,
-    MAX_ADDRESSES, MAX_LISTENERS, MAX_QUEUES, PORT_WORDS, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST,
-    TIME_WAIT_ACK_INTERVAL_NS, VLAN_WORDS,
+    Config, ConnectionKey, ConnectionValue, ICMP_ERRORS, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
+    MAX_QUEUES, PORT_WORDS, SYNS_WITH_DATA, TIME_WAIT_ACKS, VLAN_WORDS,
 };
-use tcp_common::rate::RateLimit;
+use tcp_common::rate::{Rate, RateLimit};
 
 use crate::log;
 
@@ -147,7 +146,7 @@ impl Maps for KernelMaps {
 
     #[inline(always)]
     fn admit_icmp_error(&self) -> bool {
-        admit(&ICMP_LIMIT, now_ns(), ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+        admit(&ICMP_LIMIT, now_ns(), &ICMP_ERRORS)
     }
 }
 
@@ -225,18 +224,18 @@ impl AnswerMaps for KernelMaps {
     }
 
     #[inline(always)]
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
-        admit(&RESET_LIMIT, now_ns, interval_ns, burst)
+    fn admit_reset(&self, now_ns: u64, rate: &Rate) -> bool {
+        admit(&RESET_LIMIT, now_ns, rate)
     }
 
     #[inline(always)]
     fn admit_syn_data(&self, now_ns: u64) -> bool {
-        admit(&SYN_DATA_LIMIT, now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
+        admit(&SYN_DATA_LIMIT, now_ns, &SYNS_WITH_DATA)
     }
 
     #[inline(always)]
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
-        admit(&TIME_WAIT_LIMIT, now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+        admit(&TIME_WAIT_LIMIT, now_ns, &TIME_WAIT_ACKS)
     }
 
     #[inline(always)]
@@ -259,10 +258,10 @@ unsafe extern "C" fn turn<S: Step>(_turn: u64, work: *mut S) -> c_long {
 }
 
 #[inline(always)]
-fn admit(limits: &PerCpuArray<RateLimit, 1>, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+fn admit(limits: &PerCpuArray<RateLimit, 1>, now_ns: u64, rate: &Rate) -> bool {
     match limits.get_ptr_mut(0) {
         // SAFETY: the entry is this CPU's own, and the program is not preempted on it.
-        Some(limit) => unsafe { &mut *limit }.admit(now_ns, interval_ns, burst),
+        Some(limit) => unsafe { &mut *limit }.admit(now_ns, rate),
         None => false,
     }
 }

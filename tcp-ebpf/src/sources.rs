@@ -7,8 +7,8 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{LpmTrie, LruHashMap};
 use aya_ebpf::macros::btf_map;
 use tcp_common::layout::{MAX_PREFIXES, MAX_SOURCES, PrefixValue};
-use tcp_common::rate::RateLimit;
-use tcp_common::source::{SourceLimit, Sources};
+use tcp_common::rate::{Rate, RateLimit};
+use tcp_common::source::Sources;
 
 use crate::maps::{KernelMaps, now_ns};
 
@@ -29,20 +29,20 @@ impl Sources for KernelMaps {
 
     /// A source may reach several CPUs at once: then a charge may be lost, and one SYN more let through.
     #[inline(always)]
-    fn admit_syn(&self, source: &[u8; 16], limit: &SourceLimit) -> bool {
-        let (now, burst) = (now_ns(), u64::from(limit.burst));
+    fn admit_syn(&self, source: &[u8; 16], limit: &Rate) -> bool {
+        let now = now_ns();
         match SOURCES.get_ptr_mut(source) {
             Some(sent) => {
                 // SAFETY: aligned words of a map entry, of which any value is a limit.
                 let mut charged = unsafe { sent.read_volatile() };
-                let admitted = charged.admit(now, limit.interval_ns, burst);
+                let admitted = charged.admit(now, limit);
                 // SAFETY: as above.
                 unsafe { sent.write_volatile(charged) };
                 admitted
             }
             None => {
                 let mut charged = RateLimit::default();
-                let admitted = charged.admit(now, limit.interval_ns, burst);
+                let admitted = charged.admit(now, limit);
                 // Without room for it, which only a burst on all CPUs makes so, this one is not counted.
                 let _ = SOURCES.insert(source, charged, 0);
                 admitted

@@ -10,6 +10,7 @@ use tcp_common::layout::{
 };
 
 use crate::connection::receiver;
+use crate::time::Compact;
 
 /// Parameters of a listener's connections or of an active open. Defaults are the contract's.
 //= docs/rfc/rfc9293.md#MUST-27
@@ -233,7 +234,12 @@ impl TcpConfig {
     /// How long TIME_WAIT lasts, ms.
     #[must_use]
     pub fn time_wait_ms(&self) -> u32 {
-        (2 * self.msl).as_millis().try_into().unwrap_or(u32::MAX)
+        self.time_wait().as_millis() as u32
+    }
+
+    /// How long TIME_WAIT lasts: 2 x MSL, 24 days at most.
+    pub(crate) fn time_wait(&self) -> Duration {
+        (2 * self.msl).min(Compact::REACH)
     }
 
     fn offers(&self) -> u8 {

@@ -33,9 +33,9 @@ pub trait Device {
     /// are filled, or no frame is free; `build` returns the frame's length. Then makes the interface send.
     fn transmit(&mut self, limit: usize, build: impl FnMut(&mut [u8]) -> Option<usize>);
 
-    /// A listener's SYN queue overflowed into SYN cookies: the XDP program, if it resets strangers by itself, is to let
-    /// ACKs to it pass that bring one back. Called before the cookies leave, at most once a second for each listener.
-    /// Without such a program there is nothing to do.
+    /// A listener's SYN queue overflowed into SYN cookies: the XDP program, if it answers by itself, is to send them, too,
+    /// for a while, and to let ACKs pass that bring one back. Called before the cookies leave, at most once a second for
+    /// each listener. Without such a program there is nothing to do.
     fn demand_cookies(&mut self, _demand: CookieDemand) {}
 
     /// Deletes entries of the connection table; a missing one is no error.
@@ -53,7 +53,13 @@ pub trait Device {
         Vec::new()
     }
 
-    /// The entry of `key`.
+    /// Whether the entry of `key`, which was written, is gone: then its connection is reset. `false` also when the table
+    /// can't be read.
+    fn is_deleted(&mut self, _key: &ConnectionKey) -> bool {
+        false
+    }
+
+    /// The entry of `key`; `None`: there is none, or the table can't be read.
     fn lookup(&mut self, _key: &ConnectionKey) -> Option<ConnectionValue> {
         None
     }
@@ -76,7 +82,7 @@ pub fn turn<D: Device>(
 ) -> Option<Instant> {
     device.receive(RECEIVE_BATCH, |frame| stack.handle_frame(now, frame));
     for key in device.take_strangers() {
-        if stack.has_entry(&key) && device.lookup(&key).is_none() {
+        if stack.has_entry(&key) && device.is_deleted(&key) {
             stack.lose_entry(now, &key);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) const LINK_REACH: u32 = 65_535;
 pub(crate) const COOKIE_LIFETIME: Duration = Duration::from_nanos(2 * tcp_common::cookie::EPOCH_NS);
 /// How often a listener tells the XDP program that it sends cookies.
 pub(crate) const COOKIE_DEMAND_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the XDP program is to send cookies for a listener that has told it so; as after a flood that it saw by itself.
+pub(crate) const COOKIE_DEMAND_HOLD: Duration = Duration::from_nanos(tcp_common::gauge::HOLD_NS);
 /// Entries of the connection table refreshed in one turn, at most.
 pub(crate) const REFRESH_BATCH: usize = 256;
 /// Connections in TIME_WAIT that make room when the connection table is full, at most each time.

@@ -1,14 +1,13 @@
 //! Connections in TIME_WAIT that nobody holds any more, as records of 64 bytes: what "segment arrives" needs of them
 //! (`connection/time_wait.rs`) and no more. Records with the same parameters stand in one line, the first to expire
 //! first, because all of them last equally long: no wheel orders them. Those whose time was started over are strays, kept
-//! apart in order. Leaves out counters and times, which the connection
-//! table has, and the peer's MAC address: answers go to where the segment came from that draws them.
+//! apart in order. Leaves out counters and times, which the connection table has, and the peer's MAC address: answers go to
+//! where the segment came from that draws them.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use tcp_common::ConnectionKey;
 
@@ -261,7 +260,7 @@ impl Records {
     pub(crate) fn oldest(&self, now: Instant) -> Option<u32> {
         let age = |(deadline, index): (Instant, u32)| {
             let left = deadline.since(now);
-            Some((lifetime(self.config(self.get(index)?)).saturating_sub(left), index))
+            Some((self.config(self.get(index)?).time_wait().saturating_sub(left), index))
         };
         self.firsts(now).filter_map(age).max_by_key(|(age, _)| *age).map(|(_, index)| index)
     }
@@ -349,15 +348,11 @@ impl Records {
     }
 }
 
-/// 2 x MSL.
-pub(crate) fn lifetime(config: &TcpConfig) -> Duration {
-    (2 * config.msl).min(Compact::REACH)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
+    use core::time::Duration;
 
     use crate::random::Random;
 
@@ -393,12 +388,12 @@ mod tests {
                 }
                 (1, Some(index)) => {
                     let config = records.config(records.get(index).unwrap()).clone();
-                    records.restart(now, index, now + lifetime(&config));
-                    model.insert(index, now + lifetime(&config));
+                    records.restart(now, index, now + config.time_wait());
+                    model.insert(index, now + config.time_wait());
                 }
                 _ => {
                     // Some come later than others that began after them.
-                    let deadline = now + (lifetime(config) - Duration::from_millis(random.below(2).into()));
+                    let deadline = now + (config.time_wait() - Duration::from_millis(random.below(2).into()));
                     let remains = Remains { restarted: step % 7 == 0, ..remains(step as u16, deadline) };
                     model.insert(records.add(now, &remains, config).unwrap(), deadline);
                 }

@@ -2,6 +2,7 @@
 //! connection; then [`Stack::settle`] does whatever follows from what it did there.
 
 mod cookies;
+mod handle;
 mod time_wait;
 
 use alloc::collections::VecDeque;
@@ -16,7 +17,7 @@ use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
 use crate::api::{
     CloseReason, ConnectError, ConnectOptions, ConnectionId, ConnectionInfo, Event, LinkAddress, ListenError,
-    ListenOptions, ListenerId, ListenerInfo, NoEntry, Received, SoftError,
+    ListenOptions, ListenerId, ListenerInfo, NoEntry,
 };
 use crate::config::{StackConfig, TcpConfig};
 use crate::connection::{Connection, Holder, Origin, Queue};
@@ -31,11 +32,12 @@ use crate::seq::SeqNum;
 use crate::shared::{Context, Shared};
 use crate::slab::Slab;
 use crate::table::{EntryStatus, TableChanges};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wheel::Wheel;
 use crate::wire::{self, Flags, IcmpError, Options, Outgoing, Segment};
 
 pub use cookies::CookieDemand;
+pub use handle::ConnectionMut;
 
 /// How far above its predecessor's numbers a connection that succeeds one in TIME_WAIT starts, at least.
 const SUCCESSOR_GAP: u32 = 128_000;
@@ -589,7 +591,7 @@ impl Stack {
     // Tables.
 
     fn hash(&self, key: &ConnectionKey) -> u64 {
-        siphash::<1, 3>(self.hash_key, &key.words())
+        hash_of(key, self.hash_key)
     }
 
     /// The index of a connection that is no record.
@@ -703,9 +705,8 @@ impl Stack {
             queue: None,
         });
         let (entries, records, hash_key) = (&self.entries, &self.records, self.hash_key);
-        let rehash =
-            |&slot: &u32| key_at(entries, records, slot).map_or(0, |key| siphash::<1, 3>(hash_key, &key.words()));
-        self.by_key.insert_unique(siphash::<1, 3>(hash_key, &key.words()), id.index, rehash);
+        let rehash = |&slot: &u32| key_at(entries, records, slot).map_or(0, |key| hash_of(&key, hash_key));
+        self.by_key.insert_unique(hash_of(&key, hash_key), id.index, rehash);
         id
     }
 
@@ -851,9 +852,13 @@ impl Stack {
 
     fn abort(&mut self, now: Instant, index: u32) {
         self.act(now, index, |connection, cx| {
-            connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
+            connection.abort(cx, Cause::Abort, CloseReason::Aborted);
         });
     }
+}
+
+fn hash_of(key: &ConnectionKey, hash_key: SipKey) -> u64 {
+    siphash::<1, 3>(hash_key, &key.words())
 }
 
 /// The 4-tuple of what `slot` of [`Stack::by_key`] names.
@@ -873,153 +878,4 @@ fn stands_in(entries: &Slab<Entry>, id: ConnectionId, queue: Queue) -> bool {
 fn waits_to_be_accepted(entries: &Slab<Entry>, id: ConnectionId) -> bool {
     let entry = entries.resolve(id).and_then(|index| entries.get(index));
     entry.is_some_and(|entry| entry.connection.holder == Holder::Listener)
-}
-
-/// A connection, borrowed from its stack.
-pub struct ConnectionMut<'a> {
-    stack: &'a mut Stack,
-    now: Instant,
-    index: u32,
-}
-
-impl ConnectionMut<'_> {
-    /// Our socket address.
-    #[must_use]
-    pub fn local(&self) -> SocketAddr {
-        self.get(|connection| connection.key.local())
-    }
-
-    /// The peer's socket address.
-    #[must_use]
-    pub fn remote(&self) -> SocketAddr {
-        self.get(|connection| connection.key.remote())
-    }
-
-    /// State.
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.get(|connection| connection.state)
-    }
-
-    /// The listener that its SYN came to, which may be closed by now; `None`: the application connected.
-    #[must_use]
-    pub fn listener(&self) -> Option<ListenerId> {
-        match self.get(|connection| connection.origin) {
-            Origin::Passive(listener) => Some(listener),
-            Origin::Active => None,
-        }
-    }
-
-    /// Queues as much of `bytes` as the send buffer takes; how many. Fewer than given: [`Event::Writable`] tells
-    /// when there is room. Nothing is taken once sending is over (see [`ConnectionMut::may_send`]).
-    pub fn send(&mut self, bytes: &[u8]) -> usize {
-        self.act(|connection, cx| connection.send(cx, bytes)).unwrap_or(0)
-    }
-
-    /// Whether [`ConnectionMut::send`] may still take bytes (now or later).
-    #[must_use]
-    pub fn may_send(&self) -> bool {
-        self.get(Connection::may_send)
-    }
-
-    /// Bytes the send buffer would take now.
-    #[must_use]
-    pub fn send_room(&self) -> usize {
-        self.get(Connection::send_room)
-    }
-
-    /// Copies received bytes out.
-    pub fn recv(&mut self, into: &mut [u8]) -> Received {
-        self.act(|connection, cx| connection.recv(cx, into)).unwrap_or(Received::End)
-    }
-
-    /// Whether [`ConnectionMut::recv`] would return something else than `Nothing`.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        self.get(Connection::is_readable)
-    }
-
-    /// Half-close: a FIN follows what is queued. Receiving goes on.
-    pub fn shutdown_write(&mut self) {
-        self.act(|connection, cx| connection.shutdown_write(cx));
-    }
-
-    /// Gives the handle back and closes both ways: what is queued and a FIN are delivered in the background (see
-    /// `linger`); unread or later data draw a RST. The id is dead afterwards.
-    pub fn close(self) {
-        let (stack, now, index) = (self.stack, self.now, self.index);
-        stack.act(now, index, |connection, cx| connection.close(cx));
-    }
-
-    /// Gives the handle back and sends RST. The id is dead afterwards.
-    pub fn abort(self) {
-        let (stack, now, index) = (self.stack, self.now, self.index);
-        stack.act(now, index, |connection, cx| {
-            connection.holder = Holder::Nobody;
-            connection.abort(cx, tcp_common::Cause::Abort, CloseReason::Aborted);
-        });
-    }
-
-    /// Switches Nagle's algorithm off or on (MUST-17).
-    pub fn set_nodelay(&mut self, nodelay: bool) {
-        self.act(|connection, _| connection.set_nodelay(nodelay));
-    }
-
-    /// Switches keep-alive on or off; the idle time begins now (RFC 9293 section 3.8.4).
-    pub fn set_keepalive(&mut self, keepalive: bool) {
-        self.act(|connection, cx| connection.set_keepalive(cx, keepalive));
-    }
-
-    /// R2 of this connection: retransmissions of one segment after which it is given up; more than 255: never (RFC 9293
-    /// section 3.8.3). `retries2` of its parameters before.
-    pub fn set_retries2(&mut self, retries: u32) {
-        self.act(|connection, _| connection.set_retries2(retries));
-    }
-
-    /// Gives the connection up when what it sent stays unacknowledged for so long, counted from now on; zero: only
-    /// [`ConnectionMut::set_retries2`] limits it. `user_timeout` of its parameters before.
-    pub fn set_user_timeout(&mut self, timeout: Duration) {
-        self.act(|connection, cx| connection.set_user_timeout(cx, timeout));
-    }
-
-    /// Differentiated services code point of what is sent from now on, 0 to 63 (RFC 9293 section 3.9.1.9).
-    ///
-    /// # Panics
-    /// When it has more than six bits.
-    pub fn set_dscp(&mut self, dscp: u8) {
-        assert!(dscp < 64, "a code point has six bits: {dscp}");
-        self.act(|connection, _| connection.set_dscp(dscp));
-    }
-
-    /// Bytes still to be read until the end of the peer's urgent data; 0: there are none. They are read like any others,
-    /// and may not all have arrived. [`Event::Urgent`] tells when there are more.
-    #[must_use]
-    pub fn urgent_remaining(&self) -> u32 {
-        self.get(Connection::urgent_remaining)
-    }
-
-    /// The last soft error since it was asked for; it ends nothing (RFC 9293 section 3.9.1.8). Who does not want to
-    /// know does not ask.
-    //= docs/rfc/rfc9293.md#MUST-47
-    //= docs/rfc/rfc9293.md#SHLD-20
-    //= docs/rfc/rfc9293.md#SHLD-25
-    pub fn take_soft_error(&mut self) -> Option<SoftError> {
-        self.act(|connection, _| connection.take_soft_error()).flatten()
-    }
-
-    /// The row `xtcp conns` shows.
-    #[must_use]
-    pub fn info(&self) -> ConnectionInfo {
-        let mtu = self.stack.shared.config.mtu;
-        self.get(|connection| connection.info(self.now, mtu))
-    }
-
-    fn get<T>(&self, get: impl FnOnce(&Connection) -> T) -> T {
-        let entry = self.stack.entries.get(self.index);
-        get(&entry.expect("the borrow keeps the connection alive").connection)
-    }
-
-    fn act<T>(&mut self, act: impl FnOnce(&mut Connection, &mut Context<'_>) -> T) -> Option<T> {
-        self.stack.act(self.now, self.index, act)
-    }
 }

@@ -1,6 +1,7 @@
 //! A hierarchical timing wheel (Varghese and Lauck, 1987) that orders connections by their next deadline.
 //! Arming and cancelling are O(1) however many are armed; the resolution is one millisecond, rounded up, so
-//! that nothing fires early but what is armed for more than 24 days: that comes due then, to be armed again. Entries are the indices of connections; each is armed at most once.
+//! that nothing fires early but what is armed for more than 24 days: that comes due then, to be armed again. Entries are
+//! the indices of connections; each is armed at most once.
 
 use alloc::vec::Vec;
 

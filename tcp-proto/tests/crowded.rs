@@ -1,7 +1,8 @@
 //! Many connections at once, under peers, an application and limits that know no measure: random segments aimed at
-//! whatever lives, random calls, little memory, short queues, SYN cookies that come back or don't. After every step the stack must be in order: queues and
-//! counters say what the rows say, whoever waits was told, whatever is outstanding has a timer. In the end the
-//! application goes and the peers fall silent: everything must end by itself and give back what it held.
+//! whatever lives, random calls, little memory, short queues, SYN cookies that come back or don't. After every step the
+//! stack must be in order: queues and counters say what the rows say, whoever waits was told, whatever is outstanding has
+//! a timer. In the end the application goes and the peers fall silent: everything must end by itself and give back what it
+//! held.
 //!
 //! `SEED=n` runs one seed, `SEEDS=n` as many; a failure names its seed.
 

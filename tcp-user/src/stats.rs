@@ -124,8 +124,8 @@ impl Stats {
         stats
     }
 
-    /// The listeners as the map LISTENERS has them.
-    pub fn listener_values(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
+    /// The figures of the listeners, as the map LISTENERS has them.
+    pub fn listener_figures(&self) -> impl Iterator<Item = (SocketAddr, ListenerValue)> + '_ {
         self.listeners.iter().map(|listener| (listener.address, listener.map_figures()))
     }
 

@@ -247,12 +247,9 @@ impl Namespace {
     /// # Panics
     /// When the namespace can't be entered, and when `work` panics.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                self.move_in().expect("the namespace can be entered");
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        on_a_thread(|| {
+            self.move_in().expect("the namespace can be entered");
+            work()
         })
     }
 
@@ -287,6 +284,14 @@ impl Namespace {
             *byte = u8::from_str_radix(digits, 16).with_context(|| format!("{address} is no MAC address"))?;
         }
         Ok(mac)
+    }
+
+    /// Index of its end of the veth pair.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn interface_index(&self) -> Result<u32> {
+        Ok(self.link()?.ifindex)
     }
 
     /// Id of the XDP program on its end of the veth pair.
@@ -352,6 +357,7 @@ impl Namespace {
 /// What `ip -json link` says of a link.
 #[derive(serde::Deserialize)]
 struct Link {
+    ifindex: u32,
     address: String,
     xdp: Option<Xdp>,
 }
@@ -403,6 +409,17 @@ fn is_alive(pid: u32) -> bool {
 fn ip(arguments: &str) -> Result<String> {
     let output = Command::new("ip").args(arguments.split_whitespace()).output();
     succeeded(&format!("ip {arguments}"), &output.context("can't run ip (package iproute2)")?)
+}
+
+/// Runs `work` on a thread of its own and waits for it: a thread that moves into a namespace, or to a core, stays there.
+///
+/// # Panics
+/// When `work` panics.
+pub fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(work);
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// What a command wrote to stdout, if it succeeded.

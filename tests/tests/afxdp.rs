@@ -405,7 +405,7 @@ impl Table for Recorder {
     }
 
     fn lookup(&mut self, _key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
-        Ok(None)
+        self.answer("lookup", 1).map(|()| None)
     }
 }
 
@@ -438,4 +438,14 @@ fn a_table_that_is_broken_fails_every_new_entry_once_and_is_counted() {
     device.commit(&[entry_a, entry_b], &[entry_a], |key, _| failed.push(key));
     device.remove(&[a]);
     assert_eq!((failed, device.table_errors()), (vec![a, b], 3));
+}
+
+#[test]
+fn an_entry_of_a_table_that_cannot_be_read_does_not_count_as_deleted() {
+    let wire = wire(1);
+    let mut device = WorkerDevice::new(bind(&wire.server, 0).expect("a socket"), Recorder::default(), alone());
+    let key = ConnectionKey::new(LISTENER, SocketAddr::new(CLIENT_V4, 1));
+    assert_eq!((device.is_deleted(&key), device.table_errors()), (true, 0));
+    device.table().broken = true;
+    assert_eq!((device.is_deleted(&key), device.lookup(&key), device.table_errors()), (false, None, 2));
 }

@@ -425,6 +425,7 @@ fn strangers(now: u64) -> Vec<AnswerCase> {
     let silent = |world: &mut World| world.listener.offers |= STAYS_SILENT;
     let limited = |rate| move |world: &mut World| world.rst_rate = rate;
     let data = || ack().with_payload(b"who is there?");
+    let acks = |count| vec![ack().build(); count];
     [
         by_ack("a stranger's ACK is reset", ack()),
         by_ack("a stranger's IPv6 ACK is reset", SegmentFrame::v6(7, "A").stray()),
@@ -440,17 +441,9 @@ fn strangers(now: u64) -> Vec<AnswerCase> {
         other("a stranger's data draws nothing if it shall not", data(), Deed::Silence).when(silent),
         other("a stranger's ACK draws nothing if there are no resets", ack(), Deed::ResetRate).when(limited(0)),
         other("a stranger's data draws nothing if there are no resets", data(), Deed::ResetRate).when(limited(0)),
-        by_ack("a reset less than at once is sent", ack()).when(limited(20)).after(vec![ack().build(); 19]),
-        other("after as many resets as at once none is sent", ack(), Deed::ResetRate).when(limited(20)).after(vec![
-            ack(
-            )
-            .build(
-            );
-            20
-        ]),
-        other("with one reset a second there is one at once", ack(), Deed::ResetRate)
-            .when(limited(1))
-            .after(vec![ack().build()]),
+        by_ack("a reset less than at once is sent", ack()).when(limited(20)).after(acks(19)),
+        other("after as many resets as at once none is sent", ack(), Deed::ResetRate).when(limited(20)).after(acks(20)),
+        other("with one reset a second there is one at once", ack(), Deed::ResetRate).when(limited(1)).after(acks(1)),
     ]
     .into()
 }

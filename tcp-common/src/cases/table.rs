@@ -8,7 +8,7 @@ use super::world::{LOCAL_V4, LOCAL_V6, OTHER_V4, PEER_V4, ROUTED_V4, World, conn
 use crate::counters::{Class, DropReason};
 use crate::decide::{Sockets, Steer, Verdict};
 use crate::prefix::Rule;
-use crate::source::SourceLimit;
+use crate::rate::Rate;
 use crate::state::State;
 
 /// Every case.
@@ -469,7 +469,7 @@ fn prefixes() -> Vec<Case> {
 fn exhausted(source: &'static str) -> impl FnOnce(&mut World) {
     const HOUR_NS: u64 = 3_600_000_000_000;
     move |world| {
-        world.source_limit = SourceLimit { interval_ns: HOUR_NS, burst: 2, pad: 0 };
+        world.source_limit = Rate { interval_ns: HOUR_NS, burst: 2, pad: 0 };
         world.exhausted_sources.push(source.parse().expect("an address"));
     }
 }

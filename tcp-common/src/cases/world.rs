@@ -12,13 +12,13 @@ use crate::decide::{Connection, Maps, Sockets};
 use crate::gauge::Gauge;
 use crate::headers::Step;
 use crate::layout::{
-    Config, ConnectionKey, ConnectionValue, ICMP_ERROR_BURST, ICMP_ERROR_INTERVAL_NS, LAYOUT_VERSION, ListenerKey,
-    ListenerValue, OFFERS_ECN, OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, SYN_DATA_BURST,
-    SYN_DATA_INTERVAL_NS, TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, from_bytes, to_bytes,
+    Config, ConnectionKey, ConnectionValue, ICMP_ERRORS, LAYOUT_VERSION, ListenerKey, ListenerValue, OFFERS_ECN,
+    OFFERS_SACK, OFFERS_TIMESTAMPS, OFFERS_WINDOW_SCALE, PrefixValue, SYNS_WITH_DATA, TIME_WAIT_ACKS, from_bytes,
+    resets, to_bytes,
 };
 use crate::prefix::{Prefix, Rule};
-use crate::rate::RateLimit;
-use crate::source::{SourceLimit, Sources};
+use crate::rate::{Rate, RateLimit};
+use crate::source::Sources;
 use crate::state::State;
 
 /// MAC address of the interface.
@@ -79,7 +79,7 @@ pub struct World {
     /// Allowed and denied prefixes.
     pub prefixes: Vec<(Prefix, Rule)>,
     /// How many SYNs a source may send.
-    pub source_limit: SourceLimit,
+    pub source_limit: Rate,
     /// Sources that have sent as many as they may: IPv4 addresses, IPv6 networks.
     pub exhausted_sources: Vec<IpAddr>,
 }
@@ -159,7 +159,7 @@ impl Default for World {
             accept_partial: false,
             rst_rate: 1_000,
             prefixes: Vec::new(),
-            source_limit: SourceLimit::default(),
+            source_limit: Rate::default(),
             exhausted_sources: Vec::new(),
         }
     }
@@ -198,7 +198,7 @@ impl<'a> MemoryMaps<'a> {
     #[must_use]
     pub fn new(world: &'a World) -> Self {
         let mut limit = RateLimit::default();
-        while world.icmp_exhausted && limit.admit(world.now_ns, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST) {}
+        while world.icmp_exhausted && limit.admit(world.now_ns, &ICMP_ERRORS) {}
         let listener = |(index, local): (usize, &SocketAddr)| {
             (ListenerKey::new(*local), ListenerValue { index: index as u32, ..world.listener })
         };
@@ -211,10 +211,9 @@ impl<'a> MemoryMaps<'a> {
             accept_partial: world.accept_partial.into(),
             heartbeat_ns: world.heartbeat_ns,
             time_wait_ms: TIME_WAIT_MS,
-            reset_interval_ns: 1_000_000_000_u64.checked_div(world.rst_rate.into()).unwrap_or(0),
+            resets: resets(world.rst_rate),
             source: world.source_limit,
             prefixes: world.prefixes.len() as u32,
-            ..Config::default()
         };
         MemoryMaps {
             world,
@@ -287,7 +286,7 @@ impl Maps for MemoryMaps<'_> {
     }
 
     fn admit_icmp_error(&self) -> bool {
-        self.icmp_limit.borrow_mut().admit(self.world.now_ns, ICMP_ERROR_INTERVAL_NS, ICMP_ERROR_BURST)
+        self.icmp_limit.borrow_mut().admit(self.world.now_ns, &ICMP_ERRORS)
     }
 }
 
@@ -325,16 +324,16 @@ impl AnswerMaps for MemoryMaps<'_> {
         self.inserted.borrow_mut().push((*key, *value));
     }
 
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
-        self.reset_limit.borrow_mut().admit(now_ns, interval_ns, burst)
+    fn admit_reset(&self, now_ns: u64, rate: &Rate) -> bool {
+        self.reset_limit.borrow_mut().admit(now_ns, rate)
     }
 
     fn admit_syn_data(&self, now_ns: u64) -> bool {
-        self.syn_data_limit.borrow_mut().admit(now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
+        self.syn_data_limit.borrow_mut().admit(now_ns, &SYNS_WITH_DATA)
     }
 
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
-        self.time_wait_limit.borrow_mut().admit(now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+        self.time_wait_limit.borrow_mut().admit(now_ns, &TIME_WAIT_ACKS)
     }
 
     fn log_cookies(&self, _key: &ConnectionKey) {}
@@ -350,7 +349,7 @@ impl Sources for MemoryMaps<'_> {
         covering.max_by_key(|(prefix, _)| prefix.length()).map(|(prefix, rule)| prefix.value(*rule))
     }
 
-    fn admit_syn(&self, source: &[u8; 16], _: &SourceLimit) -> bool {
+    fn admit_syn(&self, source: &[u8; 16], _: &Rate) -> bool {
         !self.world.exhausted_sources.iter().any(|exhausted| to_bytes(*exhausted) == *source)
     }
 }

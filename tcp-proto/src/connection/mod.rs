@@ -18,6 +18,7 @@ mod user;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use tcp_common::headers::default_mss;
 use tcp_common::layout::FLAG_TIMESTAMPS;
 use tcp_common::{Cause, ConnectionKey, ConnectionValue, State};
 
@@ -40,9 +41,6 @@ use path::PathMtu;
 use receiver::Receiver;
 use sender::Sender;
 
-/// MSS of a peer that does not say one (RFC 9293 section 3.7.1).
-const DEFAULT_MSS_V4: u16 = 536;
-const DEFAULT_MSS_V6: u16 = 1220;
 /// Smallest MSS we believe a peer: less would multiply the cost of every byte.
 const MIN_MSS: u16 = 64;
 
@@ -152,7 +150,7 @@ impl Connection {
         iss: SeqNum,
         now: Instant,
     ) -> Self {
-        let mss = if key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+        let mss = default_mss(&key);
         Connection {
             key,
             state: State::CLOSED,
@@ -321,7 +319,7 @@ impl Connection {
 
     //= docs/rfc/rfc9293.md#MUST-13
     fn restart_time_wait(&mut self, cx: &Context<'_>) {
-        self.arm(cx, Timer::TimeWait, 2 * self.config.msl);
+        self.arm(cx, Timer::TimeWait, self.config.time_wait());
     }
 
     /// Takes what the peer's SYN offers. What we did not offer ourselves is not used.
@@ -330,8 +328,7 @@ impl Connection {
     //= docs/rfc/rfc7323.md#2.2-both
     //= docs/rfc/rfc7323.md#2.2-ignored
     fn take_syn_options(&mut self, cx: &Context<'_>, options: &Options) {
-        let default = if self.key.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
-        self.send.peer_mss = options.mss.unwrap_or(default).max(MIN_MSS);
+        self.send.peer_mss = options.mss.unwrap_or(default_mss(&self.key)).max(MIN_MSS);
         let scales = options.window_scale.filter(|_| self.config.window_scale);
         self.send.scale = scales.unwrap_or(0);
         self.recv.scale_agreed(scales.is_some());

@@ -2,6 +2,8 @@
 
 use alloc::boxed::Box;
 
+use tcp_common::headers::MAX_WINDOW_SCALE;
+
 use crate::buffer::{NoRoom, Pool, ReceiveBuffer};
 use crate::config::TcpConfig;
 use crate::limits::{INITIAL_BUFFER, MAX_DUPLICATE_ACKS, WINDOW_SLACK};
@@ -14,7 +16,7 @@ use crate::wire::SackBlocks;
 const TIMESTAMP_LIFETIME: u32 = 24 * 24 * 3600;
 
 /// Largest window there is, bytes (RFC 7323 section 2.3).
-const MAX_WINDOW: u32 = (u16::MAX as u32) << 14;
+const MAX_WINDOW: u32 = (u16::MAX as u32) << MAX_WINDOW_SCALE;
 
 /// ACKs that are owed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -373,7 +375,7 @@ pub(crate) fn initial_capacity(config: &TcpConfig) -> u32 {
 
 /// The smallest shift that lets 16 bits reach `capacity` (RFC 7323 section 2.3).
 pub(crate) fn scale_for(capacity: u32) -> u8 {
-    (0..14).find(|shift| capacity >> shift <= u16::MAX.into()).unwrap_or(14)
+    (0..MAX_WINDOW_SCALE).find(|shift| capacity >> shift <= u16::MAX.into()).unwrap_or(MAX_WINDOW_SCALE)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::api::CloseReason;
 use crate::config::TcpConfig;
 use crate::drops::DropReason;
 use crate::limits::CONNECTION_ACK_INTERVAL_MS;
-use crate::records::{Record, Remains, lifetime};
+use crate::records::{Record, Remains};
 use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::time::Duration;
@@ -184,7 +184,7 @@ impl Connection {
             receive_next: self.recv.next,
             recent: self.recv.timestamps(),
             deadline: cx.now + left,
-            restarted: cx.now + left > self.since + lifetime(&self.config) + Duration::from_millis(1),
+            restarted: cx.now + left > self.since + self.config.time_wait() + Duration::from_millis(1),
             window_field: self.recv.advertise(mss),
             scale: self.recv.offered_scale(),
             max_window: self.send.max_window,

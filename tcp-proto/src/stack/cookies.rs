@@ -15,7 +15,7 @@ use crate::config::{SynCookies, TcpConfig};
 use crate::connection::{Connection, Origin};
 use crate::drops::DropReason;
 use crate::figures::Figure;
-use crate::limits::{COOKIE_DEMAND_INTERVAL, COOKIE_LIFETIME};
+use crate::limits::{COOKIE_DEMAND_HOLD, COOKIE_DEMAND_INTERVAL, COOKIE_LIFETIME};
 use crate::listener::Listener;
 use crate::seq::SeqNum;
 use crate::shared::Context;
@@ -25,12 +25,13 @@ use crate::wire::{Flags, Segment};
 /// Whose turn it is while a SYN is answered that makes no connection.
 const NO_CONNECTION: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
 
-/// That a listener sends cookies, because its SYN queue is full: the XDP program is to know.
+/// That a listener sends cookies, because its SYN queue is full: the XDP program is to send them for it, and to look for
+/// them in ACKs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieDemand {
     /// Where it listens (the address may be a wildcard).
     pub listener: SocketAddr,
-    /// Until when ACKs may bring such cookies back.
+    /// Until when the program is to send them; they come back for two epochs more.
     pub until: Instant,
 }
 
@@ -222,6 +223,6 @@ impl Listener {
             return None;
         }
         self.cookie_demand_due = Some(now + COOKIE_DEMAND_INTERVAL);
-        Some(CookieDemand { listener: self.address, until: now + COOKIE_LIFETIME })
+        Some(CookieDemand { listener: self.address, until: now + COOKIE_DEMAND_HOLD })
     }
 }

@@ -12,7 +12,7 @@ use crate::connection::{Queue, clock};
 use crate::drops::DropReason;
 use crate::figures::Figure;
 use crate::limits::{CONNECTION_ACK_INTERVAL_MS, SETTLE_DELAY};
-use crate::records::{Record, lifetime};
+use crate::records::Record;
 use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Stack {
     pub fn prolong_time_wait(&mut self, now: Instant, key: &ConnectionKey, deadline: Instant) {
         let Some(index) = self.find_record(key).filter(|_| deadline > now) else { return };
         let Some(record) = self.records.get(index) else { return };
-        let most = now + lifetime(self.records.config(record));
+        let most = now + self.records.config(record).time_wait();
         self.records.restart(now, index, deadline.min(most));
     }
 
@@ -115,7 +115,7 @@ impl Stack {
             Verdict::Nothing => {}
             Verdict::Drop(reason) => self.shared.drops.count(reason),
             Verdict::Restart => {
-                let deadline = now + lifetime(config);
+                let deadline = now + config.time_wait();
                 self.records.restart(now, index, deadline);
                 self.acknowledge(now, index, link);
             }
@@ -182,7 +182,7 @@ impl Stack {
     pub(super) fn record_info(&self, now: Instant, record: &Record) -> ConnectionInfo {
         let config = self.records.config(record);
         let left = record.deadline(now).since(now);
-        let age = lifetime(config).saturating_sub(left);
+        let age = config.time_wait().saturating_sub(left);
         ConnectionInfo {
             key: record.key(),
             state: State::TIME_WAIT,

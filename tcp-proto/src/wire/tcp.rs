@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use tcp_common::headers::MAX_WINDOW_SCALE;
+
 use super::{be16, be32};
 use crate::drops::DropReason;
 use crate::seq::{SeqNum, Span};
@@ -175,7 +177,7 @@ impl Options {
     fn read(&mut self, kind: u8, body: &[u8]) {
         match (kind, body.len()) {
             (MSS, 2) => self.mss = be16(body, 0),
-            (WINDOW_SCALE, 1) => self.window_scale = Some(body[0].min(14)),
+            (WINDOW_SCALE, 1) => self.window_scale = Some(body[0].min(MAX_WINDOW_SCALE)),
             (TIMESTAMPS, 8) => {
                 self.timestamps = be32(body, 0).zip(be32(body, 4)).map(|(value, echo)| Timestamps { value, echo });
             }

@@ -157,6 +157,10 @@ impl<T: Table> WorkerDevice<T> {
         refused.into_iter().for_each(|(key, why)| failed(key, why));
     }
 
+    fn find(&mut self, key: &ConnectionKey) -> Result<Option<ConnectionValue>, XdpError> {
+        self.table.lookup(key).inspect_err(|error| self.complain("look into", error))
+    }
+
     fn complain(&mut self, doing: &str, error: &XdpError) {
         self.table_errors += 1;
         // The first and then ever rarer ones: a table that is gone would otherwise fill the log.
@@ -216,11 +220,12 @@ impl<T: Table> Device for WorkerDevice<T> {
         self.program_answers
     }
 
+    fn is_deleted(&mut self, key: &ConnectionKey) -> bool {
+        self.find(key).is_ok_and(|entry| entry.is_none())
+    }
+
     fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
-        self.table.lookup(key).unwrap_or_else(|error| {
-            self.complain("look into", &error);
-            None
-        })
+        self.find(key).ok().flatten()
     }
 }
 

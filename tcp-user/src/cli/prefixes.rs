@@ -4,8 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use tcp_common::prefix::Prefix;
-use xtcp::config::BadPrefix;
+use xtcp::config::read_prefix;
 use xtcp::control::client::Client;
 use xtcp::control::protocol::MAX_PREFIXES_OF_REQUEST;
 use xtcp::control::{Change, Outcome, RuleName};
@@ -53,7 +52,8 @@ pub async fn run(rule: RuleName, arguments: PrefixArguments) -> Result<()> {
 
 /// One after the other, up to the first that fails; nothing if one of them is no prefix.
 async fn change(rule: RuleName, change: Change, texts: &[String], client: &ClientArguments) -> Result<()> {
-    let prefixes: Vec<String> = texts.iter().map(|text| canonical(text)).collect::<Result<_, _>>()?;
+    let canonical = |text: &String| read_prefix(text).map(|prefix| prefix.to_string());
+    let prefixes: Vec<String> = texts.iter().map(canonical).collect::<Result<_, _>>()?;
     for some in prefixes.chunks(MAX_PREFIXES_OF_REQUEST) {
         let mut lines = String::new();
         let sink = |prefix: String, outcome| lines += &format!("{prefix}: {}\n", describe(rule, outcome));
@@ -62,11 +62,6 @@ async fn change(rule: RuleName, change: Change, texts: &[String], client: &Clien
         ended?;
     }
     Ok(())
-}
-
-fn canonical(text: &str) -> Result<String, BadPrefix> {
-    let prefix: Result<Prefix, _> = text.parse();
-    prefix.map(|prefix| prefix.to_string()).map_err(|problem| BadPrefix { text: text.to_owned(), problem })
 }
 
 fn describe(rule: RuleName, outcome: Outcome) -> String {

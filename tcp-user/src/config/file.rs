@@ -24,7 +24,8 @@ pub struct File {
     pub control_socket: Option<PathBuf>,
     /// Group that may use the control socket besides its owner (mode 0660). Unset: nobody else (0600).
     pub control_group: Option<String>,
-    /// Directory on bpffs for the pinned maps. Default `/sys/fs/bpf/xtcp/INTERFACE`.
+    /// Directory on bpffs for the pinned maps. Default `/sys/fs/bpf/xtcp/INTERFACE`, with an
+    /// underscore in place of a dot in the name.
     pub pin_path: Option<PathBuf>,
     /// Address of Prometheus metrics and the status page. Unset: off. Without effect yet.
     pub metrics: Option<SocketAddr>,

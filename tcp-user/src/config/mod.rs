@@ -10,7 +10,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,27 +17,24 @@ use std::time::Duration;
 
 use tcp_common::layout::MAX_PREFIXES;
 use tcp_common::prefix::{Prefix, Rule};
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::Rate;
 use tcp_proto::TcpConfig;
 
 pub use file::{RxChecksum, XdpMode, XdpTx};
 pub use service::{Backend, Proxy, Service};
-pub use values::BadPrefix;
+pub use values::{BadPrefix, read_prefix};
 
+use crate::xdp::default_pin_path;
 use file::{Congestion, File, ListenTable, NoConnection, RttEstimator, SynCookies, TcpTable};
 
 /// Where the control socket is unless configured.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/run/xtcp/control.sock";
-/// Directory on bpffs under which each interface has its pins.
-pub const DEFAULT_PIN_ROOT: &str = "/sys/fs/bpf/xtcp";
 /// Most listeners in one configuration.
 pub const MAX_LISTENERS: usize = 1024;
 /// Largest configuration file, bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Longest name of an interface, bytes (IFNAMSIZ without its NUL).
 const MAX_INTERFACE_NAME: usize = 15;
-/// A second in ns.
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// What a daemon is asked to do; checked.
 #[derive(Clone, Debug)]
@@ -72,7 +68,7 @@ pub struct Config {
     /// Prefixes that are allowed or denied, at most [`MAX_PREFIXES`].
     pub prefixes: BTreeMap<Prefix, Rule>,
     /// How many SYNs a source may send.
-    pub source_limit: SourceLimit,
+    pub source_limit: Rate,
     /// How long a drain waits for connections to end.
     pub drain_timeout: Duration,
     /// Parameters of active opens.
@@ -218,7 +214,7 @@ fn resolve(file: File, overrides: Overrides) -> Result<Config, ConfigError> {
             .or(file.control_socket)
             .unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into()),
         control_group: file.control_group,
-        pin_path: file.pin_path.unwrap_or_else(|| Path::new(DEFAULT_PIN_ROOT).join(&interface)),
+        pin_path: file.pin_path.unwrap_or_else(|| default_pin_path(&interface)),
         interface,
         xdp_mode: file.xdp_mode.unwrap_or_default(),
         xdp_tx: file.xdp_tx.unwrap_or_default(),
@@ -262,13 +258,9 @@ fn prefixes(file: &File) -> Result<BTreeMap<Prefix, Rule>, ConfigError> {
     Ok(prefixes)
 }
 
-fn source_limit(file: &File) -> SourceLimit {
-    let rate: u32 = file.source_syn_rate.map_or(0, values::Bounded::to);
-    let burst = file.source_syn_burst.map_or(rate, values::Bounded::to);
-    match NonZero::new(u64::from(rate)) {
-        Some(rate) => SourceLimit { interval_ns: SECOND_NS / rate, burst, pad: 0 },
-        None => SourceLimit::default(),
-    }
+fn source_limit(file: &File) -> Rate {
+    let rate = file.source_syn_rate.map_or(0, values::Bounded::to);
+    Rate::per_second(rate, file.source_syn_burst.map_or(rate, values::Bounded::to))
 }
 
 fn listener(table: ListenTable, default: &Arc<TcpConfig>, warnings: &mut Vec<String>) -> Result<Listener, ConfigError> {
@@ -394,7 +386,7 @@ fn global_warnings(file: &File) -> Vec<String> {
     if file.metrics.is_some() {
         warnings.push("`metrics` has no effect yet: there is no metrics endpoint".to_owned());
     }
-    if file.source_syn_burst.is_some() && source_limit(file) == SourceLimit::default() {
+    if file.source_syn_burst.is_some() && source_limit(file) == Rate::default() {
         warnings.push("`source_syn_burst` has no effect without `source_syn_rate`".to_owned());
     }
     warnings

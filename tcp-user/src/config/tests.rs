@@ -61,6 +61,13 @@ fn keys_without_effect_yet_warn_only_when_they_ask_for_something_that_is_missing
 }
 
 #[test]
+fn the_pins_of_an_interface_with_a_dot_in_its_name_are_where_a_bpf_filesystem_takes_them() {
+    let file = parse("xtcp.toml", "interface = \"eth0.100\"\n").unwrap();
+    let config = resolve(file, Overrides::default()).unwrap();
+    assert_eq!((config.interface.as_str(), config.pin_path), ("eth0.100", "/sys/fs/bpf/xtcp/eth0_100".into()));
+}
+
+#[test]
 fn an_empty_file_gives_the_defaults_of_the_contract() {
     let config = config("").unwrap();
     assert_eq!(config.control_socket, Path::new("/run/xtcp/control.sock"));
@@ -68,7 +75,7 @@ fn an_empty_file_gives_the_defaults_of_the_contract() {
     assert_eq!(config.max_connections, 65_536);
     assert_eq!((config.max_orphans, config.max_buffer_memory), (16_384, 1 << 30));
     assert_eq!(config.rst_rate, 1000);
-    assert!(config.prefixes.is_empty() && config.source_limit == SourceLimit::default());
+    assert!(config.prefixes.is_empty() && config.source_limit == Rate::default());
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(*config.tcp, TcpConfig::default());
     assert!(config.listeners.is_empty() && config.warnings.is_empty());
@@ -181,11 +188,11 @@ fn prefixes_and_the_limit_of_a_source_reach_the_program() {
     let known = config(limits).unwrap();
     let expected = [("10.0.0.0/8", Rule::Deny), ("10.1.0.0/16", Rule::Allow), ("fd00::1/128", Rule::Allow)];
     assert_eq!(known.prefixes, expected.map(|(text, rule)| (prefix(text), rule)).into());
-    assert_eq!(known.source_limit, SourceLimit { interval_ns: 10_000_000, burst: 100, pad: 0 });
+    assert_eq!(known.source_limit, Rate { interval_ns: 10_000_000, burst: 100, pad: 0 });
     let burst = config(&format!("{limits}source_syn_burst = 5\n")).unwrap().source_limit.burst;
     assert_eq!(burst, 5);
     let useless = config("source_syn_burst = 5\n").unwrap();
-    assert_eq!(useless.source_limit, SourceLimit::default());
+    assert_eq!(useless.source_limit, Rate::default());
     assert_eq!(useless.warnings, ["`source_syn_burst` has no effect without `source_syn_rate`"]);
 }
 

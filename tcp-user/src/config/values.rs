@@ -180,8 +180,16 @@ impl Cidr {
 impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(Cidr).map_err(|problem| de::Error::custom(BadPrefix { text, problem }))
+        read_prefix(&text).map(Cidr).map_err(de::Error::custom)
     }
+}
+
+/// The prefix that a text spells, as [`Cidr`] does.
+///
+/// # Errors
+/// It spells none.
+pub fn read_prefix(text: &str) -> Result<Prefix, BadPrefix> {
+    text.parse().map_err(|problem| BadPrefix { text: text.to_owned(), problem })
 }
 
 /// A text is no prefix; which, and why.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::protocol::MAX_REQUEST;
 use super::{Answer, Change, ControlSocket, LineReader, Outcome, Request, Row, read_line, write_answer};
-use crate::config::BadPrefix;
+use crate::config::read_prefix;
 
 /// Most clients at a time; more wait in the socket's backlog.
 pub const MAX_CLIENTS: usize = 64;
@@ -164,7 +164,7 @@ async fn change_prefixes(
 }
 
 fn change_prefix(daemon: &impl Daemon, rule: Rule, change: Change, text: &str) -> Result<Outcome, String> {
-    let prefix = text.parse().map_err(|problem| BadPrefix { text: text.to_owned(), problem }.to_string())?;
+    let prefix = read_prefix(text).map_err(|error| error.to_string())?;
     daemon.change(rule, change, prefix)
 }
 

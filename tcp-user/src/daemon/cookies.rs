@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use tcp_common::ConnectionKey;
-use tcp_common::cookie::epoch;
 use tcp_proto::CookieKeys;
 
 use super::context::Context;
@@ -26,7 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Entries of CONNECTIONS looked at in one call.
 const SWEEP_SLICE: usize = 1024;
 
-/// The ring of keys: always that of the current epoch and of the next, so that no cookie waits for this thread.
+/// The ring of keys, which this thread renews.
 #[derive(Debug, Default)]
 pub(super) struct KeyRing {
     keys: CookieKeys,
@@ -44,15 +43,9 @@ impl KeyRing {
         self.keys
     }
 
-    /// Makes the keys that are missing at `now_ns`; whether there were any.
+    /// See [`CookieKeys::renew`].
     fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
-        let before = self.keys;
-        for epoch in [epoch(now_ns), epoch(now_ns) + 1] {
-            if self.keys.get(epoch).is_none() {
-                self.keys.put(epoch, secret().map_err(system("get random bytes"))?);
-            }
-        }
-        Ok(self.keys != before)
+        self.keys.renew(now_ns, secret).map_err(system("get random bytes"))
     }
 
     /// Once a second: renews the ring. Workers check what the program lets through, so they get it first.

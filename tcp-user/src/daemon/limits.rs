@@ -189,6 +189,7 @@ mod tests {
         ("time_wait", include_str!("../../../tcp-proto/tests/time_wait.rs")),
         ("e2e::limits", include_str!("../../../tests/tests/e2e/limits.rs")),
         ("e2e::sources", include_str!("../../../tests/tests/e2e/sources.rs")),
+        ("program::answers", include_str!("../../../tests/tests/program/answers.rs")),
         ("program::decision", include_str!("../../../tests/tests/program/decision.rs")),
         ("afxdp::handover", include_str!("../afxdp/handover.rs")),
         ("control", include_str!("../control/tests.rs")),

@@ -209,7 +209,7 @@ async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonEr
             drop(tokio::task::spawn_blocking(crate::sys::memory::give_back));
         }
         let mut program = context.program.borrow_mut();
-        program.set_listener_figures(stats.listener_values())?;
+        program.set_listener_figures(stats.listener_figures())?;
         for line in limits.look(&stats, Instant::now()) {
             tracing::warn!("{line}");
         }

@@ -136,9 +136,10 @@ pub(super) async fn start_workers(
     cookie_keys: CookieKeys,
 ) -> Result<Vec<Worker>, DaemonError> {
     let mut workers = Vec::new();
+    let program_answers = answers(config, interface).enabled;
     let mut seed = [0; 32];
     getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| system("get random bytes")(error.into()))?;
-    let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+    let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
     // The loader has refused more queues than the program can steer to.
     let exchanges = Exchange::among(interface.receive_queues as u16);
     for (queue, exchange) in (0..interface.receive_queues).zip(exchanges) {
@@ -147,45 +148,34 @@ pub(super) async fn start_workers(
         let socket = XskSocket::bind(&options)?;
         program.register_socket(queue, socket.as_fd())?;
         let device = WorkerDevice::new(socket, program.connections()?, exchange)
-            .with_answers(answers(config, interface).enabled)
-            .with_cookie_demands(program.cookie_demands(&listeners)?);
-        let options = worker_options(config, interface, queue, seed, cookie_keys);
-        workers.push(Worker::start(device, options).await?);
+            .with_answers(program_answers)
+            .with_cookie_demands(program.cookie_demands(&addresses)?);
+        let stack = stack_config(config, interface, queue, program_answers);
+        let listeners = config.listeners.iter().map(listener_options).collect();
+        workers.push(Worker::start(device, WorkerOptions { stack, seed, cookie_keys, listeners }).await?);
     }
     program.set_cookie_keys(&cookie_keys)?;
     Ok(workers)
 }
 
-fn worker_options(
-    config: &Config,
-    interface: &Interface,
-    queue: u32,
-    seed: [u8; 32],
-    cookie_keys: CookieKeys,
-) -> WorkerOptions {
-    let listener = |listener: &Listener| ListenerOptions {
-        address: listener.address,
-        tcp: listener.tcp.clone(),
-        service: listener.service.clone(),
-    };
-    WorkerOptions {
-        stack: StackConfig {
-            mac: interface.mac,
-            // The socket refused what does not fit.
-            mtu: interface.mtu as u16,
-            queue: queue as u16,
-            max_connections: config.max_connections as usize,
-            max_orphans: config.max_orphans as usize,
-            max_buffer_memory: config.max_buffer_memory,
-            ephemeral_ports: config.ephemeral_ports.clone(),
-            stacks: interface.receive_queues as u16,
-            accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
-            program_answers: answers(config, interface).enabled,
-            rst_rate: config.rst_rate,
-        },
-        seed,
-        cookie_keys,
-        listeners: config.listeners.iter().map(listener).collect(),
+fn listener_options(listener: &Listener) -> ListenerOptions {
+    ListenerOptions { address: listener.address, tcp: listener.tcp.clone(), service: listener.service.clone() }
+}
+
+fn stack_config(config: &Config, interface: &Interface, queue: u32, program_answers: bool) -> StackConfig {
+    StackConfig {
+        mac: interface.mac,
+        // The socket refused what does not fit.
+        mtu: interface.mtu as u16,
+        queue: queue as u16,
+        max_connections: config.max_connections as usize,
+        max_orphans: config.max_orphans as usize,
+        max_buffer_memory: config.max_buffer_memory,
+        ephemeral_ports: config.ephemeral_ports.clone(),
+        stacks: interface.receive_queues as u16,
+        accept_partial_checksum: config.rx_checksum == RxChecksum::AcceptPartial,
+        program_answers,
+        rst_rate: config.rst_rate,
     }
 }
 

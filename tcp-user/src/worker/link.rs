@@ -107,6 +107,10 @@ impl Device for AfXdpLink {
         self.device.prolongs_time_waits()
     }
 
+    fn is_deleted(&mut self, key: &ConnectionKey) -> bool {
+        self.device.is_deleted(key)
+    }
+
     fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
         self.device.lookup(key)
     }

@@ -6,16 +6,16 @@ use aya::maps::{Array, MapData, MapError};
 
 use super::XdpError;
 
-/// Until when ACKs to each listener may bring cookies back that a worker sent, by the listener's position. Every worker
-/// has a handle of its own.
+/// Until when the program is to send cookies for each listener because a worker does, by the listener's position. Every
+/// worker has a handle of its own.
 pub struct CookieDemands {
     pub(super) map: Array<MapData, u64>,
     pub(super) listeners: Vec<SocketAddr>,
 }
 
 impl CookieDemands {
-    /// ACKs to `listener` may bring cookies back until `until_ns`, CLOCK_MONOTONIC. Unknown listeners are none of the
-    /// program's.
+    /// The program is to send cookies for `listener` until `until_ns`, CLOCK_MONOTONIC; ACKs may bring them back for two
+    /// epochs more. Unknown listeners are none of the program's.
     ///
     /// # Errors
     /// When the kernel refused the write.

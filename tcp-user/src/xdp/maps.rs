@@ -18,11 +18,10 @@ use tcp_common::counters::Counters;
 use tcp_common::gauge::Gauge;
 use tcp_common::layout::{
     Config, ConnectionKey, ConnectionValue, LAYOUT_VERSION, ListenerKey, ListenerValue, MAX_ADDRESSES, MAX_LISTENERS,
-    MAX_PREFIXES, PORT_WORDS, PrefixValue, to_bytes,
+    MAX_PREFIXES, PORT_WORDS, PrefixValue, resets, to_bytes,
 };
 use tcp_common::prefix::{Prefix, Rule};
-use tcp_common::rate::RateLimit;
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::{Rate, RateLimit};
 
 use super::demand::CookieDemands;
 use super::pins::MapShape;
@@ -53,7 +52,9 @@ pub(super) struct ProgramMaps {
     vlans: Array<MapData, u64>,
     addresses: HashMap<MapData, [u8; 16], u32>,
     cookie_keys: Array<MapData, Plain<CookieKeys>>,
-    cookie_demand: MapData,
+    /// A handle by which others are made.
+    cookie_demand_fd: MapData,
+    cookie_demand: Array<MapData, u64>,
     gauges: Array<MapData, Plain<Gauge>>,
     prefixes: LpmTrie<MapData, [u8; 16], Plain<PrefixValue>>,
     sources: HashMap<MapData, [u8; 16], Plain<RateLimit>>,
@@ -91,7 +92,7 @@ impl ProgramMaps {
             Some(Map::HashMap(data)) => data,
             _ => return Err(XdpError::Missing { name: "CONNECTIONS" }),
         };
-        let cookie_demand = match ebpf.take_map("COOKIE_DEMAND") {
+        let cookie_demand_fd = match ebpf.take_map("COOKIE_DEMAND") {
             Some(Map::Array(data)) => data,
             _ => return Err(XdpError::Missing { name: "COOKIE_DEMAND" }),
         };
@@ -105,7 +106,8 @@ impl ProgramMaps {
             vlans: map(ebpf, "VLANS")?,
             addresses: map(ebpf, "ADDRESSES")?,
             cookie_keys: map(ebpf, "COOKIE_KEYS")?,
-            cookie_demand,
+            cookie_demand: demands(&cookie_demand_fd)?,
+            cookie_demand_fd,
             gauges: map(ebpf, "GAUGES")?,
             prefixes: map(ebpf, "PREFIXES")?,
             sources: map(ebpf, "SOURCES")?,
@@ -221,7 +223,7 @@ impl ProgramMaps {
     }
 
     /// Limits the SYNs of each source, and forgets those that were counted.
-    pub(super) fn set_source_limit(&mut self, limit: SourceLimit) -> Result<(), XdpError> {
+    pub(super) fn set_source_limit(&mut self, limit: Rate) -> Result<(), XdpError> {
         let counted: Result<Vec<_>, _> = self.sources.keys().collect();
         for source in counted.map_err(XdpError::map("SOURCES"))? {
             tolerate_missing(self.sources.remove(&source)).map_err(XdpError::map("SOURCES"))?;
@@ -241,7 +243,7 @@ impl ProgramMaps {
             config.answers = answers.enabled.into();
             config.accept_partial = answers.accept_partial.into();
             config.time_wait_ms = answers.time_wait_ms;
-            config.reset_interval_ns = 1_000_000_000_u64.checked_div(answers.rst_rate.into()).unwrap_or(0);
+            config.resets = resets(answers.rst_rate);
         })
     }
 
@@ -249,17 +251,16 @@ impl ProgramMaps {
         self.cookie_keys.set(0, Plain(*keys), 0).map_err(XdpError::map("COOKIE_KEYS"))
     }
 
-    /// Whether the program answers SYNs to the listener with this index with cookies because there are many.
+    /// Whether the program answers SYNs to the listener with this index with cookies: because there are many, or because
+    /// a worker asked it to.
     pub(super) fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
         let Plain(gauge) = self.gauges.get(&index, 0).map_err(XdpError::map("GAUGES"))?;
-        Ok(gauge.is_on(now_ns))
+        let demanded = self.cookie_demand.get(&index, 0).map_err(XdpError::map("COOKIE_DEMAND"))?;
+        Ok(self.written.config.answers != 0 && (gauge.is_on(now_ns) || now_ns < demanded))
     }
 
     pub(super) fn cookie_demands(&self, listeners: &[SocketAddr]) -> Result<CookieDemands, XdpError> {
-        let fd = self.cookie_demand.fd().as_fd().try_clone_to_owned().map_err(XdpError::table)?;
-        let map = MapData::from_fd(fd).and_then(|data| Map::Array(data).try_into());
-        let map = map.map_err(XdpError::map("COOKIE_DEMAND"))?;
-        Ok(CookieDemands { map, listeners: listeners.to_vec() })
+        Ok(CookieDemands { map: demands(&self.cookie_demand_fd)?, listeners: listeners.to_vec() })
     }
 
     pub(super) fn heartbeat(&mut self, now_ns: u64) -> Result<(), XdpError> {
@@ -312,6 +313,13 @@ where
     T: TryFrom<Map, Error = MapError>,
 {
     ebpf.take_map(name).ok_or(XdpError::Missing { name })?.try_into().map_err(XdpError::map(name))
+}
+
+/// Another handle to COOKIE_DEMAND.
+fn demands(map: &MapData) -> Result<Array<MapData, u64>, XdpError> {
+    let fd = map.fd().as_fd().try_clone_to_owned().map_err(XdpError::table)?;
+    let map = MapData::from_fd(fd).and_then(|data| Map::Array(data).try_into());
+    map.map_err(XdpError::map("COOKIE_DEMAND"))
 }
 
 fn trie_key(prefix: &Prefix) -> Key<[u8; 16]> {

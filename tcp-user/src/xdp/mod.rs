@@ -26,7 +26,7 @@ use tcp_common::cookie::CookieKeys;
 use tcp_common::counters::Counters;
 use tcp_common::layout::{ListenerValue, MAX_CONNECTIONS, MAX_QUEUES, MAX_SOURCES};
 use tcp_common::prefix::{Prefix, Rule};
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::Rate;
 
 pub use crate::config::XdpMode;
 pub use attach::Attached;
@@ -193,8 +193,8 @@ impl Program {
         self.maps.set_cookie_keys(keys)
     }
 
-    /// Whether the program answers SYNs to the listener at position `index` with cookies because there are many; `now_ns`
-    /// is CLOCK_MONOTONIC.
+    /// Whether the program answers SYNs to the listener at position `index` with cookies, because there are many or
+    /// because a worker asked it to ([`CookieDemands`]); `now_ns` is CLOCK_MONOTONIC.
     pub fn sends_cookies(&self, index: u32, now_ns: u64) -> Result<bool, XdpError> {
         self.maps.sends_cookies(index, now_ns)
     }
@@ -240,7 +240,7 @@ impl Program {
 
     /// Limits the SYNs without a connection that each source may send, and counts all sources anew. With
     /// [`LoadOptions::limits_sources`] unset there is room for one source, the others are not limited.
-    pub fn set_source_limit(&mut self, limit: SourceLimit) -> Result<(), XdpError> {
+    pub fn set_source_limit(&mut self, limit: Rate) -> Result<(), XdpError> {
         self.maps.set_source_limit(limit)
     }
 

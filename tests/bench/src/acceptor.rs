@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ::tests::net::on_a_thread;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -43,12 +44,9 @@ impl Acceptors {
     /// When they can't be started.
     pub fn start(listener: &TcpListener, count: u64, fate: Fate) -> Result<Acceptors> {
         let processes = if fate == Fate::Keep { count.div_ceil(room()) } else { 1 };
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                cpu::stay_on(SERVER_CORE)?;
-                (0..processes).map(|_| spawn(listener, fate)).collect::<Result<_>>().map(Acceptors)
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        on_a_thread(|| {
+            cpu::stay_on(SERVER_CORE)?;
+            (0..processes).map(|_| spawn(listener, fate)).collect::<Result<_>>().map(Acceptors)
         })
     }
 }

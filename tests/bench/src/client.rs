@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use ::tests::net::on_a_thread;
 use anyhow::{Context, Result, ensure};
 use bench_ebpf::{Template, V4};
 use xtcp::afxdp::{XskOptions, XskSocket};
@@ -15,7 +16,7 @@ use xtcp::afxdp::{XskOptions, XskSocket};
 use crate::cpu::{self, CLIENT_CORE};
 use crate::frame::{self, ACK, FIN, Kind, SYN, Script};
 use crate::generator::Bounds;
-use crate::lab::{BenchLab, interface_index};
+use crate::lab::BenchLab;
 
 /// Connections that may wait for their SYN-ACK.
 const WINDOW: usize = 256;
@@ -75,7 +76,7 @@ impl Client {
         let end = &lab.wire.client;
         end.move_in()?;
         cpu::stay_on(CLIENT_CORE)?;
-        let socket = XskSocket::bind(&XskOptions::new(end.interface(), interface_index(end)?, 1500, 0))?;
+        let socket = XskSocket::bind(&XskOptions::new(end.interface(), end.interface_index()?, 1500, 0))?;
         lab.client.register(socket.as_fd())?;
         Ok(Client { socket, template: frame::template(Kind::Syn, &lab.ends), script })
     }
@@ -288,12 +289,9 @@ pub fn with_client<T: Send>(
     script: Script,
     work: impl FnOnce(&mut Client, &BenchLab) -> Result<T> + Send,
 ) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            let mut client = Client::new(lab, script).context("the client without a stack")?;
-            work(&mut client, lab)
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    on_a_thread(|| {
+        let mut client = Client::new(lab, script).context("the client without a stack")?;
+        work(&mut client, lab)
     })
 }
 

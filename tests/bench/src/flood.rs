@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use ::tests::net::on_a_thread;
 use anyhow::Result;
 use bench_ebpf::Replies;
 
@@ -82,6 +83,7 @@ impl fmt::Display for Outcome {
 /// When the generator or the meter can't be had.
 pub fn measure(lab: &BenchLab, kind: Kind, feed: Feed, bounds: &Bounds) -> Result<Outcome> {
     let template = frame::template(kind, &lab.ends);
+    // The generator's thread moves into a namespace for good.
     on_a_thread(|| {
         let mut generator = Generator::new(&lab.wire.client, feed, &template)?;
         generator.flood(&Bounds { time: WARM_UP.min(bounds.time), ..*bounds }, || false)?;
@@ -100,13 +102,5 @@ pub fn measure(lab: &BenchLab, kind: Kind, feed: Feed, bounds: &Bounds) -> Resul
             other: now.other - replies.other,
         };
         Ok(Outcome { sent, received: after.received - before.received, replies, usage, threads })
-    })
-}
-
-/// A thread of its own: the generator's moves into a namespace and stays there.
-fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(work);
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -15,7 +15,6 @@ use xtcp::afxdp::{XskOptions, XskSocket};
 
 use crate::cpu::{self, CLIENT_CORE};
 use crate::frame;
-use crate::lab::interface_index;
 use crate::programs::GeneratorProgram;
 
 /// Longest flood, and most frames of one.
@@ -60,8 +59,10 @@ impl Bounds {
         Bounds { rate, time, count: MAX_COUNT }
     }
 
+    /// Whether a flood may be so long and so large.
+    ///
     /// # Errors
-    /// When a bound is missing or beyond what is allowed.
+    /// When a bound is beyond what is allowed.
     pub fn check(&self) -> Result<()> {
         ensure!(self.time <= MAX_TIME, "a flood lasts {} s at most", MAX_TIME.as_secs());
         ensure!(self.count <= MAX_COUNT, "a flood has {MAX_COUNT} frames at most");
@@ -95,7 +96,7 @@ impl Generator {
     pub fn new(client: &Namespace, feed: Feed, template: &Template) -> Result<Generator> {
         client.move_in()?;
         refuse_others(client.name())?;
-        let index = interface_index(client)?;
+        let index = client.interface_index()?;
         cpu::stay_on(CLIENT_CORE)?;
         let way = match feed {
             Feed::Socket => {

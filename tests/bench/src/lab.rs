@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ::tests::daemon::{Daemon, DaemonBuilder};
-use ::tests::net::{CLIENT_V4, CLIENT_V6, Namespace, SERVER_V4, SERVER_V6, Wire, WireOptions};
+use ::tests::net::{CLIENT_V4, CLIENT_V6, Namespace, SERVER_V4, SERVER_V6, Wire, WireOptions, on_a_thread};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketType, listen, sockopt};
 use rustix::process::Pid;
@@ -163,16 +163,6 @@ impl BenchLab {
     }
 }
 
-/// Index of a namespace's interface.
-///
-/// # Errors
-/// When `ip` fails.
-pub fn interface_index(end: &Namespace) -> Result<u32> {
-    let output = end.ip(&format!("-json link show dev {}", end.interface()))?;
-    let links: serde_json::Value = serde_json::from_str(&output).context("`ip -json` printed no JSON")?;
-    links[0]["ifindex"].as_u64().map(|index| index as u32).context("`ip -json` shows no index")
-}
-
 /// Routes, neighbours and what the kernel's TCP is told, the same for both servers.
 fn prepare(wire: &Wire) -> Result<()> {
     let (client, server) = (&wire.client, &wire.server);
@@ -226,12 +216,9 @@ fn start(wire: &Wire, options: &LabOptions, at: SocketAddr) -> Result<Server> {
 fn start_daemon(wire: &Wire, options: &LabOptions, at: SocketAddr) -> Result<Server> {
     let listener = format!("service = \"{}\"\ntcp = {{ {} }}", options.service, options.tcp);
     let builder = DaemonBuilder::on(&wire.server).line(&options.top).listen_with(at, &listener);
-    let started = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            cpu::stay_on(SERVER_CORE)?;
-            Ok::<_, anyhow::Error>(builder.try_start())
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let started = on_a_thread(|| {
+        cpu::stay_on(SERVER_CORE)?;
+        Ok::<_, anyhow::Error>(builder.try_start())
     })?;
     match started {
         Ok(daemon) => Ok(Server::Xtcp(Box::new(daemon))),

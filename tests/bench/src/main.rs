@@ -17,6 +17,7 @@ use bench::harness::Options;
 use bench::lab::{BenchLab, LabOptions, Server, Subject};
 use bench::programs::ClientEnd;
 use bench::report::{Baseline, Report};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 
 /// xtcp against the kernel's TCP.
@@ -52,6 +53,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct RunArguments {
     /// Which benches; none: all.
+    #[arg(value_parser = names())]
     names: Vec<String>,
     /// Rounds of each variant.
     #[arg(long, default_value_t = 5)]
@@ -163,30 +165,31 @@ fn benches(arguments: &RunArguments) -> Result<ExitCode> {
     let options = Options { rounds: arguments.rounds.max(1), noisy: arguments.noisy };
     cpu::stay_on(CLIENT_CORE)?;
     let mut reports = Vec::new();
-    for bench in chosen(&arguments.names)? {
+    for bench in ALL.iter().filter(|bench| is_chosen(bench, &arguments.names)) {
         println!("{}: {}", bench.name, bench.about);
-        reports.extend((bench.run)(&options).with_context(|| format!("bench {}", bench.name))?);
+        let measured = (bench.run)(&options).with_context(|| format!("bench {}", bench.name))?;
+        // At once: what took minutes is not lost when a later bench fails.
+        measured.iter().try_for_each(|report| report.write(&arguments.output).map(drop))?;
+        reports.extend(measured);
     }
     conclude(&reports, arguments)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Bench>> {
-    if names.is_empty() {
-        return Ok(ALL.iter().collect());
-    }
-    let find = |name: &String| ALL.iter().find(|bench| bench.name == name);
-    let known = || ALL.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
-    names.iter().map(|name| find(name).with_context(|| format!("no bench {name}; there are {}", known()))).collect()
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(ALL.iter().map(|bench| PossibleValue::new(bench.name).help(bench.about)))
 }
 
-/// Prints and writes the reports; only a regression fails.
+fn is_chosen(bench: &Bench, names: &[String]) -> bool {
+    names.is_empty() || names.iter().any(|name| name == bench.name)
+}
+
+/// Prints the reports; only a regression fails.
 fn conclude(reports: &[Report], arguments: &RunArguments) -> Result<ExitCode> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.json");
     let baseline = Baseline::read(&path)?;
     println!();
     for report in reports {
         println!("{report}");
-        report.write(&arguments.output)?;
     }
     let missed = reports.iter().filter(|report| !report.met).count();
     println!("{} of {} bars met; figures in {}", reports.len() - missed, reports.len(), arguments.output.display());

@@ -4,21 +4,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use tcp_common::State;
 use tcp_common::answer::{AnswerMaps, TimeWait};
-use tcp_common::cookie::{self, CookieKeys};
+use tcp_common::cookie::CookieKeys;
 use tcp_common::decide::{Connection, Sockets};
 use tcp_common::gauge::Gauge;
 use tcp_common::headers::Step;
 use tcp_common::layout::{
-    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, SYN_DATA_BURST, SYN_DATA_INTERVAL_NS,
-    TIME_WAIT_ACK_BURST, TIME_WAIT_ACK_INTERVAL_NS, to_bytes,
+    Config, FLAG_COOKIE, LAYOUT_VERSION, ListenerKey, ListenerValue, PrefixValue, SYNS_WITH_DATA, TIME_WAIT_ACKS,
+    resets, to_bytes,
 };
-use tcp_common::rate::RateLimit;
-use tcp_common::source::{SourceLimit, Sources};
+use tcp_common::rate::{Rate, RateLimit};
+use tcp_common::source::Sources;
 use tcp_proto::{ConnectionKey, ConnectionValue, Instant, NoEntry};
 
 use crate::chance::Chance;
@@ -77,7 +78,7 @@ impl Maps {
             ephemeral_first: *ephemeral.start(),
             ephemeral_last: *ephemeral.end(),
             answers: answers.enabled.into(),
-            reset_interval_ns: 1_000_000_000 / u64::from(answers.rst_rate),
+            resets: resets(answers.rst_rate),
             time_wait_ms: answers.time_wait_ms,
             ..Config::default()
         };
@@ -204,7 +205,7 @@ impl Maps {
         self.latest(key).is_some() || connections.contains_key(key) || connections.len() >= self.room
     }
 
-    /// A worker wants cookies that come back until then to be let through.
+    /// A worker wants the program to send cookies until then.
     pub fn demand_cookies(&mut self, until: Instant) {
         self.cookie_demand_ns = until.as_nanos();
     }
@@ -314,16 +315,16 @@ impl AnswerMaps for Maps {
         }
     }
 
-    fn admit_reset(&self, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
-        admit(&self.resets, now_ns, interval_ns, burst)
+    fn admit_reset(&self, now_ns: u64, rate: &Rate) -> bool {
+        admit(&self.resets, now_ns, rate)
     }
 
     fn admit_time_wait_ack(&self, now_ns: u64) -> bool {
-        admit(&self.time_wait_acks, now_ns, TIME_WAIT_ACK_INTERVAL_NS, TIME_WAIT_ACK_BURST)
+        admit(&self.time_wait_acks, now_ns, &TIME_WAIT_ACKS)
     }
 
     fn admit_syn_data(&self, now_ns: u64) -> bool {
-        admit(&self.syns_with_data, now_ns, SYN_DATA_INTERVAL_NS, SYN_DATA_BURST)
+        admit(&self.syns_with_data, now_ns, &SYNS_WITH_DATA)
     }
 
     fn log_cookies(&self, _key: &ConnectionKey) {}
@@ -333,14 +334,14 @@ impl AnswerMaps for Maps {
     }
 }
 
-fn admit(limit: &Cell<RateLimit>, now_ns: u64, interval_ns: u64, burst: u64) -> bool {
+fn admit(limit: &Cell<RateLimit>, now_ns: u64, rate: &Rate) -> bool {
     let mut charged = limit.get();
-    let admitted = charged.admit(now_ns, interval_ns, burst);
+    let admitted = charged.admit(now_ns, rate);
     limit.set(charged);
     admitted
 }
 
-/// The ring of keys, as the daemon's main thread keeps it: always that of the current epoch and of the next.
+/// The ring of keys, as the daemon's main thread keeps it.
 #[derive(Debug)]
 pub struct KeyRing {
     /// The ring.
@@ -355,16 +356,10 @@ impl KeyRing {
         KeyRing { keys: CookieKeys::default(), chance }
     }
 
-    /// Makes the keys that are missing at `now`; whether there were any.
+    /// See [`CookieKeys::renew`].
     pub fn renew(&mut self, now: Instant) -> bool {
-        let before = self.keys;
-        let epoch = cookie::epoch(now.as_nanos());
-        for epoch in [epoch, epoch + 1] {
-            if self.keys.get(epoch).is_none() {
-                self.keys.put(epoch, [self.chance.draw(), self.chance.draw() | 1]);
-            }
-        }
-        self.keys != before
+        let key = || Ok::<_, Infallible>([self.chance.draw(), self.chance.draw() | 1]);
+        self.keys.renew(now.as_nanos(), key).unwrap_or_else(|never| match never {})
     }
 }
 
@@ -373,7 +368,7 @@ impl Sources for Maps {
         None
     }
 
-    fn admit_syn(&self, _source: &[u8; 16], _limit: &SourceLimit) -> bool {
+    fn admit_syn(&self, _source: &[u8; 16], _limit: &Rate) -> bool {
         true
     }
 }

@@ -52,9 +52,7 @@ pub struct Attacker<'lab> {
 impl<'lab> Attacker<'lab> {
     pub fn new(lab: &'lab Lab) -> Attacker<'lab> {
         let name = lab.client.interface();
-        let link = lab.client.ip(&format!("-json link show dev {name}")).expect("ip");
-        let link: serde_json::Value = serde_json::from_str(&link).expect("JSON");
-        let index = link[0]["ifindex"].as_u64().expect("an index") as u32;
+        let index = lab.client.interface_index().expect("an index");
         let options = XskOptions::new(name, index, 1500, 0);
         let socket = lab.client.enter(|| XskSocket::bind(&options)).expect("an AF_XDP socket");
         Attacker { lab, socket }

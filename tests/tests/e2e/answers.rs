@@ -81,8 +81,8 @@ fn resets_are_no_more_than_configured(by: By) {
     (0..500).for_each(|number| send_stray_ack(&lab, STRANGER + number, server(ECHO)));
     peer::round_trip(&mut lab.connect(server(ECHO)), b"after all of them");
     let resets = lab.segments(|segment| segment.flags.rst).len();
-    // A hundred at once (the program, for each CPU), one in a second; and no fewer than one.
-    assert!((1..=300).contains(&resets), "{resets} resets");
+    // One at once, and one in a second (the program: for each CPU); and no fewer than one.
+    assert!((1..=50).contains(&resets), "{resets} resets");
     match by {
         By::Program => assert_eq!(verdict(&daemon, "answer_reset"), resets as u64),
         By::Daemon => assert_eq!(verdict(&daemon, "answer_reset"), 0),

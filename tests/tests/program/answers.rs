@@ -9,7 +9,8 @@ use tcp_common::ConnectionKey;
 use tcp_common::cases::answers::{AnswerCase, Done, answer_cases, handle};
 use tcp_common::cases::world::MemoryMaps;
 use tcp_common::cookie::epoch;
-use tcp_common::layout::{SYN_DATA_BURST, TIME_WAIT_ACK_BURST};
+use tcp_common::layout::{SYNS_WITH_DATA, TIME_WAIT_ACKS};
+use tcp_common::rate::Rate;
 
 use crate::bench::Bench;
 use crate::decision::{expected_action, expected_moves, moved};
@@ -116,9 +117,9 @@ fn repeat(bench: &mut Bench, name: &str, times: usize) -> (u64, Vec<(&'static st
 }
 
 /// So many passed at once, one for each millisecond, and the others were dropped.
-fn assert_limited(millis: u64, counted: &[(&str, u64)], passed: &str, dropped: &str, burst: u64) {
+fn assert_limited(millis: u64, counted: &[(&str, u64)], passed: &str, dropped: &str, rate: Rate) {
     let count = |wanted| counted.iter().find(|(name, _)| *name == wanted).map_or(0, |(_, count)| *count);
-    let passed = count(passed);
+    let (passed, burst) = (count(passed), u64::from(rate.burst));
     assert_eq!(passed + count(dropped), 5000, "{counted:?}");
     assert!((burst..=burst + millis + 1).contains(&passed), "{passed} in {millis} ms");
 }
@@ -128,7 +129,7 @@ fn old_segments_to_time_wait_are_limited_and_repeated_fins_are_not() {
     stay_on_one_cpu();
     let mut bench = registered();
     let (millis, counted) = repeat(&mut bench, "an old segment is acknowledged", 5000);
-    assert_limited(millis, &counted, "answer_time_wait", "time_wait", TIME_WAIT_ACK_BURST);
+    assert_limited(millis, &counted, "answer_time_wait", "time_wait", TIME_WAIT_ACKS);
     let (_, counted) = repeat(&mut bench, "a repeated FIN is acknowledged and begins TIME_WAIT anew", 5000);
     assert!(counted.contains(&("answer_time_wait", 5000)), "{counted:?}");
 }
@@ -137,5 +138,5 @@ fn old_segments_to_time_wait_are_limited_and_repeated_fins_are_not() {
 fn syns_with_payload_are_limited_while_cookies_are_sent() {
     stay_on_one_cpu();
     let (millis, counted) = repeat(&mut registered(), "a SYN with payload is left to the daemon", 5000);
-    assert_limited(millis, &counted, "steer_syn", "syn_data", SYN_DATA_BURST);
+    assert_limited(millis, &counted, "steer_syn", "syn_data", SYNS_WITH_DATA);
 }

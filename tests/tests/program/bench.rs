@@ -26,7 +26,7 @@ pub fn wire() -> Wire {
 pub fn options(wire: &Wire) -> LoadOptions {
     let interface = wire.server.interface();
     LoadOptions {
-        interface_index: interface_index(wire),
+        interface_index: wire.server.interface_index().unwrap(),
         interface_name: interface.to_owned(),
         pin_path: default_pin_path(interface),
         mode: XdpMode::Auto,
@@ -45,7 +45,7 @@ pub fn open(options: &LoadOptions) -> Program {
 
 /// Binds a socket to a queue of the server's end.
 pub fn socket(wire: &Wire, queue: u32) -> XskSocket {
-    let options = XskOptions::new(wire.server.interface(), interface_index(wire), 1500, queue);
+    let options = XskOptions::new(wire.server.interface(), wire.server.interface_index().unwrap(), 1500, queue);
     wire.server.enter(|| XskSocket::bind(&options)).unwrap()
 }
 
@@ -167,10 +167,4 @@ impl Bench {
 
 fn is_interruption(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == ErrorKind::Interrupted)
-}
-
-fn interface_index(wire: &Wire) -> u32 {
-    let links = wire.server.ip(&format!("-json link show dev {}", wire.server.interface())).unwrap();
-    let links: serde_json::Value = serde_json::from_str(&links).unwrap();
-    links[0]["ifindex"].as_u64().unwrap() as u32
 }

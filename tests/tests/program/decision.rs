@@ -8,9 +8,9 @@ use tcp_common::cases::world::{LOCAL_V4, World, connection_v4};
 use tcp_common::cases::{Case, cases};
 use tcp_common::counters::{Class, Counters, DropReason, Outcome};
 use tcp_common::decide::{Sockets, Verdict};
-use tcp_common::layout::{ICMP_ERROR_BURST, MAX_PREFIXES, MAX_SOURCES};
+use tcp_common::layout::{ICMP_ERRORS, MAX_PREFIXES, MAX_SOURCES};
 use tcp_common::prefix::{Prefix, Rule};
-use tcp_common::source::SourceLimit;
+use tcp_common::rate::Rate;
 use tcp_common::{ConnectionKey, ConnectionValue};
 
 use tests::wait::until;
@@ -64,7 +64,7 @@ fn the_loaded_program_limits_icmp_errors_and_counts_the_rest() {
     let after = bench.program.counters().unwrap();
     let (steered, dropped) = (after.steer_icmp - before.steer_icmp, after.drop_icmp_rate - before.drop_icmp_rate);
     assert_eq!(steered + dropped, 10_000);
-    assert!(steered >= ICMP_ERROR_BURST && dropped > 0, "{steered} steered, {dropped} dropped");
+    assert!(steered >= u64::from(ICMP_ERRORS.burst) && dropped > 0, "{steered} steered, {dropped} dropped");
 }
 
 /// A SYN to a listener from the address of a number.
@@ -77,7 +77,7 @@ fn syn_of(source: u32) -> Vec<u8> {
 fn limited(interval_ns: u64, burst: u32) -> Bench {
     let mut bench = Bench::new();
     bench.register(0);
-    bench.enter(&World { source_limit: SourceLimit { interval_ns, burst, pad: 0 }, ..World::default() });
+    bench.enter(&World { source_limit: Rate { interval_ns, burst, pad: 0 }, ..World::default() });
     bench
 }
 
@@ -177,7 +177,7 @@ fn the_size_of_the_program_and_its_speed_are_printed() {
         print_speed(&mut bench, name, &frame, expected);
     }
     let counted = World {
-        source_limit: SourceLimit { interval_ns: 1, burst: 1_000_000, pad: 0 },
+        source_limit: Rate { interval_ns: 1, burst: 1_000_000, pad: 0 },
         prefixes: vec![("10.77.0.0/30".parse().unwrap(), Rule::Deny), ("10.0.0.0/8".parse().unwrap(), Rule::Allow)],
         ..World::default()
     };

@@ -87,16 +87,4 @@ fn bytes<const N: usize>(context: &XdpContext, offset: usize) -> Option<[u8; N]>
     Some(unsafe { (start as *const [u8; N]).read() })
 }
 
-#[cfg(not(target_arch = "bpf"))]
-fn main() {}
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// As the product's program.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+bench_ebpf::program_file!();

@@ -116,16 +116,4 @@ fn write<const N: usize>(context: &XdpContext, offset: usize, bytes: [u8; N]) ->
     Some(())
 }
 
-#[cfg(not(target_arch = "bpf"))]
-fn main() {}
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The helpers that the program calls are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+bench_ebpf::program_file!();

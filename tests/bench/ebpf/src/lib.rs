@@ -122,3 +122,23 @@ pub struct Replies {
 
 /// Number of counters in [`Replies`].
 pub const REPLY_KINDS: usize = size_of::<Replies>() / 8;
+
+/// What a file of programs needs besides: a handler for panics, of which there are none, and the licence that the kernel's
+/// helpers ask for. Built for the host it is an empty program, so that the workspace's checks reach its code.
+#[macro_export]
+macro_rules! program_file {
+    () => {
+        #[cfg(not(target_arch = "bpf"))]
+        fn main() {}
+
+        #[cfg(target_arch = "bpf")]
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            loop {}
+        }
+
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    };
+}

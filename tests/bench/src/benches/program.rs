@@ -21,7 +21,7 @@ use xtcp::xdp::{LoadOptions, Program, XdpMode, default_pin_path};
 use crate::cpu::Meter;
 use crate::frame::{self, Ends, Kind};
 use crate::harness::{Options, Sample, pick, rounds};
-use crate::lab::{PORT, interface_index};
+use crate::lab::PORT;
 use crate::programs::{GeneratorProgram, load_references, program, run as test_run};
 use crate::report::{Good, Report, Summary};
 
@@ -174,7 +174,7 @@ fn test_unowned(program: &Xdp, ends: &Ends) -> Result<f64> {
 
 fn load_product(wire: &Wire, entries: u32) -> Result<(Program, XskSocket)> {
     let end = &wire.server;
-    let index = interface_index(end)?;
+    let index = end.interface_index()?;
     let mut product = Program::open(&LoadOptions {
         interface_index: index,
         interface_name: end.interface().to_owned(),
