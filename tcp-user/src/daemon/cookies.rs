@@ -111,16 +111,16 @@ impl Sweep {
 /// Looks through all of CONNECTIONS and has the workers delete what they do not know.
 async fn sweep(context: &Context) -> Result<(), DaemonError> {
     let table = context.program.borrow().connections()?;
-    let oldest = worker::now().as_nanos().saturating_sub(ENTRY_PATIENCE.as_nanos() as u64);
+    let made_before = worker::now().as_nanos().saturating_sub(ENTRY_PATIENCE.as_nanos() as u64);
     let mut cursor = None;
     loop {
         let mut suspects: HashMap<u16, Vec<ConnectionKey>> = HashMap::new();
-        let next = table.made_by_program(cursor, SWEEP_SLICE, oldest, |queue, key| {
+        let next = table.made_by_program(cursor, SWEEP_SLICE, made_before, |queue, key| {
             suspects.entry(queue).or_default().push(key);
         })?;
         for worker in &context.workers {
             let Some(keys) = suspects.remove(&worker.queue) else { continue };
-            let removed = worker.ask(|reply| Command::RemoveUnknown { keys, reply }).await?;
+            let removed = worker.ask(|reply| Command::RemoveUnknown { keys, made_before, reply }).await?;
             tracing::debug!(queue = worker.queue, removed, "entries of cookies without connection");
         }
         match next {

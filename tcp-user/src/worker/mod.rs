@@ -85,9 +85,11 @@ pub enum Command {
     },
     /// Delete the entries of those among these connections that the worker does not know.
     RemoveUnknown {
-        /// Entries of its queue that the program made.
+        /// Whose entries of its queue the program made before `made_before`, as they were when the asker looked.
         keys: Vec<ConnectionKey>,
-        /// How many it did not know.
+        /// CLOCK_MONOTONIC, ns.
+        made_before: u64,
+        /// How many it deleted.
         reply: oneshot::Sender<usize>,
     },
     /// Stop accepting; answered when no connection is left but those in TIME_WAIT.
