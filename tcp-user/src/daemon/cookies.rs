@@ -17,7 +17,8 @@ use tcp_proto::CookieKeys;
 use super::context::Context;
 use super::error::{DaemonError, system};
 use crate::stats::Stats;
-use crate::worker::{self, Command};
+use crate::worker::{self, Command, WorkerHandle};
+use crate::xdp::XdpError;
 
 /// How old an entry of the program's must be at least before it is taken for one without connection.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(3);
@@ -28,24 +29,32 @@ const SWEEP_SLICE: usize = 1024;
 
 /// The ring of keys: always that of the current epoch and of the next, so that no cookie waits for this thread.
 #[derive(Debug, Default)]
-pub(super) struct KeyRing {
+pub struct KeyRing {
     keys: CookieKeys,
 }
 
 impl KeyRing {
     /// The ring at `now_ns` (CLOCK_MONOTONIC).
-    pub(super) fn new(now_ns: u64) -> Result<KeyRing, DaemonError> {
+    ///
+    /// # Errors
+    /// When the kernel has no random bytes.
+    pub fn new(now_ns: u64) -> Result<KeyRing, DaemonError> {
         let mut ring = KeyRing::default();
         ring.renew(now_ns)?;
         Ok(ring)
     }
 
-    pub(super) fn keys(&self) -> CookieKeys {
+    /// The keys, for workers and the program.
+    #[must_use]
+    pub fn keys(&self) -> CookieKeys {
         self.keys
     }
 
     /// Makes the keys that are missing at `now_ns`; whether there were any.
-    fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
+    ///
+    /// # Errors
+    /// As [`KeyRing::new`].
+    pub fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
         let before = self.keys;
         for epoch in [epoch(now_ns), epoch(now_ns) + 1] {
             if self.keys.get(epoch).is_none() {
@@ -55,16 +64,27 @@ impl KeyRing {
         Ok(self.keys != before)
     }
 
-    /// Once a second: renews the ring. Workers check what the program lets through, so they get it first.
+    /// Once a second: renews the ring, for all who use it.
     pub(super) async fn tick(&mut self, context: &Context) -> Result<(), DaemonError> {
-        if !self.renew(worker::now().as_nanos())? {
+        let to_program = |keys: &CookieKeys| context.program.borrow_mut().set_cookie_keys(keys);
+        self.renew_for(worker::now().as_nanos(), &context.workers, to_program).await
+    }
+
+    /// Renews the ring at `now_ns` and gives it away if that changed it. Workers check what the program lets through, so
+    /// they get it first.
+    async fn renew_for(
+        &mut self,
+        now_ns: u64,
+        workers: &[WorkerHandle],
+        to_program: impl FnOnce(&CookieKeys) -> Result<(), XdpError>,
+    ) -> Result<(), DaemonError> {
+        if !self.renew(now_ns)? {
             return Ok(());
         }
-        for worker in &context.workers {
+        for worker in workers {
             worker.ask(|reply| Command::CookieKeys { keys: self.keys, reply }).await?;
         }
-        context.program.borrow_mut().set_cookie_keys(&self.keys)?;
-        Ok(())
+        Ok(to_program(&self.keys)?)
     }
 }
 
@@ -137,7 +157,11 @@ async fn sweep(context: &Context) -> Result<(), DaemonError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use futures_util::future::join_all;
     use tcp_common::cookie::EPOCH_NS;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -161,5 +185,39 @@ mod tests {
         assert!(ring.renew(EPOCH_NS * 6).unwrap());
         assert_eq!((ring.keys().get(5), ring.keys().get(6)), (Some(fifth), Some(sixth)));
         assert!(ring.keys().get(7).is_some() && ring.keys().get(4).is_none());
+    }
+
+    /// Notes the keys that a worker is given.
+    async fn take_keys(mut commands: mpsc::Receiver<Command>, taken: &RefCell<Vec<CookieKeys>>) {
+        while let Some(command) = commands.recv().await {
+            let Command::CookieKeys { keys, reply } = command else { panic!("no other command") };
+            tokio::task::yield_now().await;
+            taken.borrow_mut().push(keys);
+            reply.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn new_keys_go_to_every_worker_and_when_all_have_them_to_the_program() {
+        let mut ring = KeyRing::new(0).unwrap();
+        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..2).map(WorkerHandle::received_by_test).unzip();
+        let (taken, programs) = (RefCell::new(Vec::new()), Cell::new(None));
+        let rotations = async {
+            for (now_ns, expected) in [(EPOCH_NS - 1, 0), (EPOCH_NS, 2), (EPOCH_NS + 1, 2), (2 * EPOCH_NS, 4)] {
+                let to_program = |keys: &CookieKeys| {
+                    assert_eq!(taken.borrow().len(), expected, "workers first");
+                    programs.set(Some(*keys));
+                    Ok(())
+                };
+                ring.renew_for(now_ns, &workers, to_program).await.unwrap();
+                assert_eq!(taken.borrow().len(), expected, "at {now_ns}");
+                let last = taken.borrow().last().copied();
+                assert_eq!((programs.get(), last), (last, (expected > 0).then_some(ring.keys())));
+            }
+            drop(workers);
+        };
+        let takers = join_all(inboxes.into_iter().map(|inbox| take_keys(inbox, &taken)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::join!(rotations, takers) });
     }
 }

@@ -30,10 +30,11 @@ use crate::net::{InterfaceWatch, Network, Seen};
 use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
 use crate::xdp::{Program, ProgramLog};
 use context::Context;
-use cookies::{KeyRing, Sweep};
+use cookies::Sweep;
 use error::system;
 use limits::LimitLog;
 
+pub use cookies::KeyRing;
 pub use error::DaemonError;
 pub use start::{load, unload};
 

@@ -249,6 +249,13 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// A handle to a worker that a test plays.
+    #[cfg(test)]
+    pub(crate) fn received_by_test(queue: u16) -> (WorkerHandle, mpsc::Receiver<Command>) {
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        (WorkerHandle { queue, commands }, inbox)
+    }
+
     /// Sends a command; waits while the worker has too many.
     pub async fn send(&self, command: Command) -> Result<(), WorkerError> {
         self.commands.send(command).await.map_err(|_| WorkerError::Gone(self.queue))
