@@ -1,4 +1,5 @@
-//! Runs benches, or one flood: what `cargo xtask bench` and `cargo xtask flood` start, as root.
+//! Runs benches, or one flood: what `cargo xtask bench` and `cargo xtask flood` start, as root. It does so in a process
+//! of its own that it watches over.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -15,12 +16,16 @@ use bench::generator::{Bounds, Feed, MAX_COUNT};
 use bench::harness::Options;
 use bench::lab::{BenchLab, LabOptions, Subject};
 use bench::report::{Baseline, Report};
+use bench::supervisor::supervise;
 use clap::{Args, Parser, Subcommand};
 
 /// xtcp against the kernel's TCP.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
+    /// Do the work, and leave it to whoever started this to clean up.
+    #[arg(long, hide = true)]
+    supervised: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -93,6 +98,7 @@ struct FloodArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
+        Command::Run(_) | Command::Flood(_) if !arguments.supervised => supervised(),
         Command::Run(run) => benches(run),
         Command::Flood(flood) => one_flood(flood),
         Command::Wheel { armed, operations } => {
@@ -108,6 +114,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs this program again, and cleans up behind it.
+fn supervised() -> Result<ExitCode> {
+    let program = std::env::current_exe().context("can't tell where this program is")?;
+    let mut work = std::process::Command::new(program);
+    work.arg("--supervised").args(std::env::args_os().skip(1));
+    supervise(work)
 }
 
 fn one_flood(arguments: &FloodArguments) -> Result<ExitCode> {
