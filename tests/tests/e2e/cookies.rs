@@ -78,6 +78,9 @@ fn always_serves_a_kernel_client_with_all_options(by: By) {
         let connection = lab.connect((address, ECHO));
         peer::assert_same(&peer::exchange(&connection, &data), &data);
         assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [number, number]);
+        let by_program = if matches!(by, By::Program) { number } else { 0 };
+        let verdicts = ["answer_cookie", "steer_cookie"].map(|name| verdict(&daemon, name));
+        assert_eq!(verdicts, [by_program; 2], "{address}");
     }
     assert_eq!(listener(&daemon)["syn_queue_max"], 0);
     let syn_acks = lab.segments(|segment| segment.flags.syn && segment.flags.ack);
