@@ -153,6 +153,14 @@ pub const FLAG_COOKIE: u8 = 2;
 
 const _: () = assert!(size_of::<ConnectionValue>() == 64);
 
+impl ConnectionValue {
+    /// Whether the program made the entry before `time_ns` (CLOCK_MONOTONIC) and no worker has written it since.
+    #[must_use]
+    pub const fn is_unclaimed_since(&self, time_ns: u64) -> bool {
+        self.flags & FLAG_COOKIE != 0 && self.since_ns < time_ns
+    }
+}
+
 /// What the program puts before a frame for the worker that receives it when another one owns the connection
 /// (XDP metadata: the bytes just before the Ethernet header in the memory of an AF_XDP frame).
 ///

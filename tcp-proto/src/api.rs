@@ -214,6 +214,8 @@ pub struct ListenerInfo {
     pub syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.
     pub accept_overflows: u64,
+    /// SYNs answered with cookies because the SYN queue was full.
+    pub cookie_overflows: u64,
 }
 
 impl fmt::Display for ConnectError {

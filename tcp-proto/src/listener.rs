@@ -32,6 +32,8 @@ pub(crate) struct Listener {
     pub(crate) syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.
     pub(crate) accept_overflows: u64,
+    /// SYNs answered with cookies because the SYN queue was full.
+    pub(crate) cookie_overflows: u64,
 }
 
 impl Listener {
@@ -48,6 +50,7 @@ impl Listener {
             cookie_demand_due: None,
             syn_overflows: 0,
             accept_overflows: 0,
+            cookie_overflows: 0,
             config,
         }
     }
@@ -85,6 +88,7 @@ impl Listener {
             sends_cookies: self.sends_cookies(),
             syn_overflows: self.syn_overflows,
             accept_overflows: self.accept_overflows,
+            cookie_overflows: self.cookie_overflows,
         }
     }
 }

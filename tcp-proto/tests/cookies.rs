@@ -157,6 +157,7 @@ fn a_full_syn_queue_overflows_into_cookies_and_room_ends_that() {
     assert_eq!((t.cookies()[0], listener(&t).syn_queue, listener(&t).syn_overflows), (1, 1, 0));
     t.follows(&answer, ". 1:1 ack 1");
     assert_eq!((t.cookies(), listener(&t).accept_queue, listener(&t).syn_queue_max), ([1, 1, 0], 1, 1));
+    assert_eq!(listener(&t).cookie_overflows, 1);
     t.speak_from(4000);
     t.peer(". 1:1 ack 1");
     assert!(!listener(&t).sends_cookies);

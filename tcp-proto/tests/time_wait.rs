@@ -144,6 +144,15 @@ fn a_fin_that_the_program_acknowledged_prolongs_time_wait() {
 }
 
 #[test]
+fn a_connection_that_nobody_holds_is_a_record_once_it_has_been_in_time_wait_for_100_ms() {
+    let mut t = time_wait(plain(), SYNS[0]);
+    t.quiet_until(10 + 99);
+    assert_eq!(row(&t).map(|row| row.is_record), Some(false));
+    t.quiet_until(10 + 100);
+    assert_eq!(row(&t).map(|row| row.is_record), Some(true));
+}
+
+#[test]
 fn a_record_makes_room_and_ends_with_all_others() {
     let mut t = time_wait(plain(), SYNS[0]);
     t.quiet_until(1000);

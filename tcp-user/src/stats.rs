@@ -69,8 +69,14 @@ pub struct ListenerStats {
     pub syn_overflows: u64,
     /// Last ACKs dropped because the accept queue was full.
     pub accept_overflows: u64,
-    /// Whether SYNs are answered with cookies now, by any worker.
+    /// Whether SYNs are answered with cookies now, by any worker or the program.
     pub cookie_mode: CookieMode,
+    /// SYNs that workers answered with cookies because the SYN queue was full; for the log.
+    #[serde(skip)]
+    pub(crate) cookie_overflows: u64,
+    /// Whether the program answers SYNs with cookies now, because there are many; for the log.
+    #[serde(skip)]
+    pub(crate) program_sends_cookies: bool,
 }
 
 /// Whether a listener answers SYNs with cookies.
@@ -196,6 +202,8 @@ impl ListenerStats {
             syn_overflows: 0,
             accept_overflows: 0,
             cookie_mode: CookieMode::Off,
+            cookie_overflows: 0,
+            program_sends_cookies: false,
         }
     }
 
@@ -211,6 +219,7 @@ impl ListenerStats {
         self.overflows += info.syn_overflows + info.accept_overflows;
         self.syn_overflows += info.syn_overflows;
         self.accept_overflows += info.accept_overflows;
+        self.cookie_overflows += info.cookie_overflows;
     }
 
     /// The same figures as the map LISTENERS has them, and nothing else.
@@ -283,6 +292,7 @@ mod tests {
             sends_cookies: true,
             syn_overflows: 5,
             accept_overflows: 6,
+            cookie_overflows: 7,
         };
         Report {
             listeners: vec![ListenerReport { info, service, age: Duration::ZERO }],

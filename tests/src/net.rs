@@ -1,21 +1,27 @@
 //! The wire of a lab: two network namespaces, `client` and `server`, and the veth pair between them.
 //!
 //! The names carry the process id, so that any number of labs live side by side and a leftover can be told from a
-//! lab in use. Everything is undone on drop, also when a test panics, unless the wire was kept.
+//! lab in use. Everything is undone on drop, also when a test panics, unless the wire was kept. What a process leaves that
+//! was killed, another may remove by its id ([`remove_labs_of`]).
 //! Leaves out: what runs in the namespaces.
 
+use std::fmt;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::daemon::{pin_path, remove_pins};
 use crate::impairment::Impairment;
 use crate::segment::Mac;
+use crate::wait::DEADLINE;
 
 /// The client's IPv4 address.
 pub const CLIENT_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
@@ -381,18 +387,99 @@ pub fn reserved_ports() -> String {
 /// Namespaces, links and pins of labs whose process has ended: there is nobody left to clean them up.
 #[must_use]
 pub fn leftovers() -> Vec<String> {
-    let listed = |what: &str, directory: &str, prefix: &str| -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let orphans = names.filter(|name| maker(name, prefix).is_some_and(|pid| !is_alive(pid)));
-        orphans.map(|name| format!("{what} {name}")).collect()
-    };
-    [
-        listed("network namespace", "/run/netns", NAMESPACE_PREFIX),
-        listed("link", "/sys/class/net", LINK_PREFIX),
-        listed("pinned maps", "/sys/fs/bpf/xtcp", LINK_PREFIX),
-    ]
-    .concat()
+    Trace::all().filter(|trace| !is_alive(trace.maker)).map(|trace| trace.to_string()).collect()
+}
+
+/// Kills what runs in the labs of a process that was ended before it could clean up, removes what they left, and says
+/// what that was.
+///
+/// # Errors
+/// When something of it stays; the message names it.
+pub fn remove_labs_of(pid: u32) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for trace in Trace::all().filter(|trace| trace.maker == pid).collect::<Vec<_>>() {
+        trace.remove().with_context(|| format!("can't remove the {trace}"))?;
+        removed.push(trace.to_string());
+    }
+    Ok(removed)
+}
+
+/// Something of a lab's that does not end with the process that made it.
+#[derive(Debug)]
+struct Trace {
+    kind: Kind,
+    name: String,
+    maker: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Namespace,
+    Link,
+    Pins,
+}
+
+impl Kind {
+    /// Which there are, and where and how named they are found. Daemons go with their namespaces, pins are left then.
+    const ALL: [(Kind, &str, &str); 3] = [
+        (Kind::Namespace, "/run/netns", NAMESPACE_PREFIX),
+        (Kind::Link, "/sys/class/net", LINK_PREFIX),
+        (Kind::Pins, "/sys/fs/bpf/xtcp", LINK_PREFIX),
+    ];
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Namespace => "network namespace",
+            Kind::Link => "link",
+            Kind::Pins => "pinned maps",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}
+
+impl Trace {
+    /// Those of all labs, in the order in which they are to be removed.
+    fn all() -> impl Iterator<Item = Trace> {
+        Kind::ALL.into_iter().flat_map(|(kind, directory, prefix)| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter_map(move |name| Some(Trace { kind, maker: maker(&name, prefix)?, name }))
+        })
+    }
+
+    fn remove(&self) -> Result<()> {
+        match self.kind {
+            Kind::Namespace => {
+                empty_namespace(&self.name)?;
+                ip(&format!("netns del {}", self.name)).map(drop)
+            }
+            Kind::Link => ip(&format!("link del {}", self.name)).map(drop),
+            Kind::Pins => {
+                remove_pins(&pin_path(&self.name));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Kills what runs in a namespace, and waits until that has left it.
+fn empty_namespace(name: &str) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let pids = ip(&format!("netns pids {name}"))?;
+        let pids: Vec<_> = pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        if pids.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "still running after SIGKILL: {pids:?}");
+        // One that has ended meanwhile is no error.
+        for pid in pids {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The process that made the lab which something is named after.

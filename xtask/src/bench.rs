@@ -1,5 +1,6 @@
-//! `cargo xtask bench` and `cargo xtask flood`: build the daemon and the benches' own binary, and run that as root.
+//! `cargo xtask bench` and `cargo xtask flood`: build the daemon and the benches' own binary, and become that, as root.
 
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -7,15 +8,15 @@ use anyhow::{Context, Result};
 use crate::process::{cargo, succeed, target};
 use crate::{build, root, setup};
 
-/// Builds, and runs the binary `bench` with these arguments, as root; its exit code is ours.
+/// Builds, and becomes the binary `bench` with these arguments, as root: a signal to us is one to it, and it cleans up.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     root::ensure_available("a bench (its lab is made of network namespaces)")?;
     build::release()?;
     let mut command = cargo(["build", "--quiet", "--package", "bench", "--release"]);
     setup::choose_toolchain(&mut command)?;
     succeed(&mut command)?;
-    let status = root::command(target().join("release/bench")).args(arguments).status().context("can't run bench")?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    let failed = root::command(target().join("release/bench")).args(arguments).exec();
+    Err(failed).context("can't run bench")
 }
 
 /// Runs benches: names and options as the binary takes them.

@@ -81,6 +81,7 @@ impl Stack {
             self.shared.figures.count(Figure::CookieSent);
         }
         queue.cookies_until = Some(now + COOKIE_LIFETIME);
+        queue.cookie_overflows += u64::from(queue.config.syn_cookies == SynCookies::Auto);
         if let Some(demand) = queue.cookie_demand(now) {
             self.cookie_demands.push(demand);
         }

@@ -43,7 +43,7 @@ impl Context {
         let now = worker::now().as_nanos();
         for (index, listener) in (0..).zip(&mut stats.listeners) {
             if program.sends_cookies(index, now)? {
-                listener.cookie_mode = CookieMode::On;
+                (listener.cookie_mode, listener.program_sends_cookies) = (CookieMode::On, true);
             }
         }
         Ok(stats)

@@ -16,7 +16,8 @@ use tcp_proto::CookieKeys;
 use super::context::Context;
 use super::error::{DaemonError, system};
 use crate::stats::Stats;
-use crate::worker::{self, Command};
+use crate::worker::{self, Command, WorkerHandle};
+use crate::xdp::XdpError;
 
 /// How old an entry of the program's must be at least before it is taken for one without connection.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(3);
@@ -27,37 +28,56 @@ const SWEEP_SLICE: usize = 1024;
 
 /// The ring of keys, which this thread renews.
 #[derive(Debug, Default)]
-pub(super) struct KeyRing {
+pub struct KeyRing {
     keys: CookieKeys,
 }
 
 impl KeyRing {
     /// The ring at `now_ns` (CLOCK_MONOTONIC).
-    pub(super) fn new(now_ns: u64) -> Result<KeyRing, DaemonError> {
+    ///
+    /// # Errors
+    /// When the kernel has no random bytes.
+    pub fn new(now_ns: u64) -> Result<KeyRing, DaemonError> {
         let mut ring = KeyRing::default();
         ring.renew(now_ns)?;
         Ok(ring)
     }
 
-    pub(super) fn keys(&self) -> CookieKeys {
+    /// The keys, for workers and the program.
+    #[must_use]
+    pub fn keys(&self) -> CookieKeys {
         self.keys
     }
 
-    /// See [`CookieKeys::renew`].
-    fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
+    /// Makes the keys that are missing at `now_ns` ([`CookieKeys::renew`]); whether there were any.
+    ///
+    /// # Errors
+    /// As [`KeyRing::new`].
+    pub fn renew(&mut self, now_ns: u64) -> Result<bool, DaemonError> {
         self.keys.renew(now_ns, secret).map_err(system("get random bytes"))
     }
 
-    /// Once a second: renews the ring. Workers check what the program lets through, so they get it first.
+    /// Once a second: renews the ring, for all who use it.
     pub(super) async fn tick(&mut self, context: &Context) -> Result<(), DaemonError> {
-        if !self.renew(worker::now().as_nanos())? {
+        let to_program = |keys: &CookieKeys| context.program.borrow_mut().set_cookie_keys(keys);
+        self.renew_for(worker::now().as_nanos(), &context.workers, to_program).await
+    }
+
+    /// Renews the ring at `now_ns` and gives it away if that changed it. Workers check what the program lets through, so
+    /// they get it first.
+    async fn renew_for(
+        &mut self,
+        now_ns: u64,
+        workers: &[WorkerHandle],
+        to_program: impl FnOnce(&CookieKeys) -> Result<(), XdpError>,
+    ) -> Result<(), DaemonError> {
+        if !self.renew(now_ns)? {
             return Ok(());
         }
-        for worker in &context.workers {
+        for worker in workers {
             worker.ask(|reply| Command::CookieKeys { keys: self.keys, reply }).await?;
         }
-        context.program.borrow_mut().set_cookie_keys(&self.keys)?;
-        Ok(())
+        Ok(to_program(&self.keys)?)
     }
 }
 
@@ -104,16 +124,16 @@ impl Sweep {
 /// Looks through all of CONNECTIONS and has the workers delete what they do not know.
 async fn sweep(context: &Context) -> Result<(), DaemonError> {
     let table = context.program.borrow().connections()?;
-    let oldest = worker::now().as_nanos().saturating_sub(ENTRY_PATIENCE.as_nanos() as u64);
+    let made_before = worker::now().as_nanos().saturating_sub(ENTRY_PATIENCE.as_nanos() as u64);
     let mut cursor = None;
     loop {
         let mut suspects: HashMap<u16, Vec<ConnectionKey>> = HashMap::new();
-        let next = table.made_by_program(cursor, SWEEP_SLICE, oldest, |queue, key| {
+        let next = table.made_by_program(cursor, SWEEP_SLICE, made_before, |queue, key| {
             suspects.entry(queue).or_default().push(key);
         })?;
         for worker in &context.workers {
             let Some(keys) = suspects.remove(&worker.queue) else { continue };
-            let removed = worker.ask(|reply| Command::RemoveUnknown { keys, reply }).await?;
+            let removed = worker.ask(|reply| Command::RemoveUnknown { keys, made_before, reply }).await?;
             tracing::debug!(queue = worker.queue, removed, "entries of cookies without connection");
         }
         match next {
@@ -130,7 +150,11 @@ async fn sweep(context: &Context) -> Result<(), DaemonError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use futures_util::future::join_all;
     use tcp_common::cookie::EPOCH_NS;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -154,5 +178,39 @@ mod tests {
         assert!(ring.renew(EPOCH_NS * 6).unwrap());
         assert_eq!((ring.keys().get(5), ring.keys().get(6)), (Some(fifth), Some(sixth)));
         assert!(ring.keys().get(7).is_some() && ring.keys().get(4).is_none());
+    }
+
+    /// Notes the keys that a worker is given.
+    async fn take_keys(mut commands: mpsc::Receiver<Command>, taken: &RefCell<Vec<CookieKeys>>) {
+        while let Some(command) = commands.recv().await {
+            let Command::CookieKeys { keys, reply } = command else { panic!("no other command") };
+            tokio::task::yield_now().await;
+            taken.borrow_mut().push(keys);
+            reply.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn new_keys_go_to_every_worker_and_when_all_have_them_to_the_program() {
+        let mut ring = KeyRing::new(0).unwrap();
+        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..2).map(WorkerHandle::received_by_test).unzip();
+        let (taken, programs) = (RefCell::new(Vec::new()), Cell::new(None));
+        let rotations = async {
+            for (now_ns, expected) in [(EPOCH_NS - 1, 0), (EPOCH_NS, 2), (EPOCH_NS + 1, 2), (2 * EPOCH_NS, 4)] {
+                let to_program = |keys: &CookieKeys| {
+                    assert_eq!(taken.borrow().len(), expected, "workers first");
+                    programs.set(Some(*keys));
+                    Ok(())
+                };
+                ring.renew_for(now_ns, &workers, to_program).await.unwrap();
+                assert_eq!(taken.borrow().len(), expected, "at {now_ns}");
+                let last = taken.borrow().last().copied();
+                assert_eq!((programs.get(), last), (last, (expected > 0).then_some(ring.keys())));
+            }
+            drop(workers);
+        };
+        let takers = join_all(inboxes.into_iter().map(|inbox| take_keys(inbox, &taken)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::join!(rotations, takers) });
     }
 }

@@ -170,6 +170,8 @@ impl LimitLog {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use tcp_common::counters::Counters;
     use tcp_proto::{Stack, StackConfig};
 
@@ -206,8 +208,23 @@ mod tests {
         include_str!("../afxdp/handover.rs"),
         include_str!("../services/http.rs"),
         include_str!("../services/copy.rs"),
-        include_str!("../../../tcp-proto/src/limits.rs"),
+        CORE,
         include_str!("../../../tcp-common/src/layout.rs"),
+    ];
+
+    /// The core's constants.
+    const CORE: &str = include_str!("../../../tcp-proto/src/limits.rs");
+
+    /// Those that bound nothing that others make xtcp hold or do: they pace its own work, or shape what another row says.
+    const WITHOUT_ROW: [&str; 8] = [
+        "INITIAL_BUFFER",
+        "WINDOW_SLACK",
+        "LINK_REACH",
+        "COOKIE_DEMAND_INTERVAL",
+        "REFRESH_BATCH",
+        "TABLE_FULL_EVICTIONS",
+        "STATE_DELAY",
+        "REFRESH_INTERVAL",
     ];
 
     /// Cells of the table's rows.
@@ -261,6 +278,22 @@ mod tests {
                 assert!(source.contains(&format!("fn {name}()")), "{limit}: {test} does not exist");
             }
         }
+    }
+
+    #[test]
+    fn every_constant_of_the_core_has_a_row_or_is_no_limit_and_no_limit_has_two() {
+        let declared = CORE.lines().filter_map(|line| line.strip_prefix("pub(crate) const ")?.split_once(": "));
+        let declared: Vec<&str> = declared.map(|(name, _)| name).collect();
+        assert!(declared.len() > WITHOUT_ROW.len() && WITHOUT_ROW.iter().all(|name| declared.contains(name)));
+        let rows = rows();
+        let tabled: Vec<&str> = rows.iter().flat_map(|row| quoted(row[3])).collect();
+        for name in declared {
+            assert!(tabled.contains(&name) != WITHOUT_ROW.contains(&name), "{name}");
+        }
+        let once: HashSet<&str> = rows.iter().map(|row| row[0]).collect();
+        assert_eq!(once.len(), rows.len());
+        let table = TABLE.lines().skip_while(|line| !line.starts_with("| limit")).take_while(|line| !line.is_empty());
+        assert_eq!(table.count(), rows.len() + 2, "between its head and its end the table has rows and nothing else");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod agreement;
 mod context;
+mod cookie_mode;
 mod cookies;
 mod error;
 mod interface;
@@ -30,10 +31,12 @@ use crate::net::{InterfaceWatch, Network, Seen};
 use crate::worker::{self, Command, Worker, WorkerError, WorkerHandle};
 use crate::xdp::{Program, ProgramLog};
 use context::Context;
-use cookies::{KeyRing, Sweep};
+use cookie_mode::CookieLog;
+use cookies::Sweep;
 use error::system;
 use limits::LimitLog;
 
+pub use cookies::KeyRing;
 pub use error::DaemonError;
 pub use start::{load, unload};
 
@@ -193,11 +196,11 @@ async fn first_end(workers: &mut [Worker]) -> WorkerError {
 }
 
 /// Once a second, as long as every worker answers: tells the program that the daemon lives, brings the figures in
-/// LISTENERS up to date, and logs the limits that were hit.
+/// LISTENERS up to date, and logs the limits that were hit and the turns to SYN cookies and back.
 async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonError> {
     let mut ticks = tokio::time::interval(HEARTBEAT);
-    let (mut limits, mut ebb) = (LimitLog::default(), memory::Ebb::default());
-    let mut sweep = Sweep::default();
+    let (mut limits, mut cookies) = (LimitLog::default(), CookieLog::default());
+    let (mut ebb, mut sweep) = (memory::Ebb::default(), Sweep::default());
     loop {
         ticks.tick().await;
         ring.tick(context).await?;
@@ -210,9 +213,9 @@ async fn heartbeat(context: &Context, ring: &mut KeyRing) -> Result<(), DaemonEr
         }
         let mut program = context.program.borrow_mut();
         program.set_listener_figures(stats.listener_figures())?;
-        for line in limits.look(&stats, Instant::now()) {
-            tracing::warn!("{line}");
-        }
+        let now = Instant::now();
+        limits.look(&stats, now).iter().for_each(|line| tracing::warn!("{line}"));
+        cookies.look(&stats, now).iter().for_each(|line| tracing::info!("{line}"));
     }
 }
 

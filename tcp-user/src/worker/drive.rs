@@ -143,7 +143,9 @@ impl<L: Link> Driver<L> {
                 self.endpoint.with_stack(|stack| stack.set_cookie_keys(keys));
                 let _ = reply.send(());
             }
-            Command::RemoveUnknown { keys, reply } => drop(reply.send(self.remove_unknown(keys))),
+            Command::RemoveUnknown { keys, made_before, reply } => {
+                let _ = reply.send(self.remove_unknown(keys, made_before));
+            }
             Command::Drain(reply) => self.drain(reply),
             Command::Abort(reply) => {
                 self.abort();
@@ -183,9 +185,21 @@ impl<L: Link> Driver<L> {
     }
 
     /// Deletes the entries of connections that are none of the stack's; how many.
-    fn remove_unknown(&mut self, mut keys: Vec<ConnectionKey>) -> usize {
+    ///
+    /// Looks at each entry once more before it goes: since the asker looked, the connection may have come, ended, and
+    /// left its place to another that the program or another worker made an entry for. The kernel has no call that
+    /// compares and deletes, so an entry made between the look and the deletion is lost. It would take somebody who deletes
+    /// the old one by hand in that microsecond: nobody but this worker deletes entries of its queue, and nobody writes
+    /// over them. The new connection's next segment would be reset, as that of any connection without an entry.
+    fn remove_unknown(&mut self, mut keys: Vec<ConnectionKey>, made_before: u64) -> usize {
         self.endpoint.with_stack(|stack| keys.retain(|key| !stack.has_connection(key)));
-        self.link.remove(&keys);
+        keys.retain(|key| {
+            let is_unclaimed = self.link.lookup(key).is_some_and(|entry| entry.is_unclaimed_since(made_before));
+            if is_unclaimed {
+                self.link.remove(&[*key]);
+            }
+            is_unclaimed
+        });
         keys.len()
     }
 

@@ -85,9 +85,11 @@ pub enum Command {
     },
     /// Delete the entries of those among these connections that the worker does not know.
     RemoveUnknown {
-        /// Entries of its queue that the program made.
+        /// Whose entries of its queue the program made before `made_before`, as they were when the asker looked.
         keys: Vec<ConnectionKey>,
-        /// How many it did not know.
+        /// CLOCK_MONOTONIC, ns.
+        made_before: u64,
+        /// How many it deleted.
         reply: oneshot::Sender<usize>,
     },
     /// Stop accepting; answered when no connection is left but those in TIME_WAIT.
@@ -247,6 +249,13 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// A handle to a worker that a test plays.
+    #[cfg(test)]
+    pub(crate) fn received_by_test(queue: u16) -> (WorkerHandle, mpsc::Receiver<Command>) {
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        (WorkerHandle { queue, commands }, inbox)
+    }
+
     /// Sends a command; waits while the worker has too many.
     pub async fn send(&self, command: Command) -> Result<(), WorkerError> {
         self.commands.send(command).await.map_err(|_| WorkerError::Gone(self.queue))

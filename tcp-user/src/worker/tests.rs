@@ -2,10 +2,11 @@
 //! and the real driver loop.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 
+use tcp_common::layout::FLAG_COOKIE;
 use tcp_common::{ConnectionKey, ConnectionValue};
 use tcp_proto::{Device, LinkAddress, NoEntry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,15 @@ struct MemoryLink {
     outgoing: Rc<Wire>,
     /// Capacity of the connection table.
     table_room: usize,
+    /// Entries that the program made.
+    made: Rc<RefCell<HashMap<ConnectionKey, ConnectionValue>>>,
+}
+
+impl MemoryLink {
+    fn new(incoming: &Rc<Wire>, outgoing: &Rc<Wire>, table_room: usize) -> MemoryLink {
+        let (incoming, outgoing) = (Rc::clone(incoming), Rc::clone(outgoing));
+        MemoryLink { incoming, outgoing, table_room, made: Rc::default() }
+    }
 }
 
 impl Device for MemoryLink {
@@ -72,7 +82,15 @@ impl Device for MemoryLink {
     }
 
     fn remove(&mut self, keys: &[ConnectionKey]) {
-        self.table_room += keys.len();
+        for key in keys {
+            if self.made.borrow_mut().remove(key).is_none() {
+                self.table_room += 1;
+            }
+        }
+    }
+
+    fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {
+        self.made.borrow().get(key).copied()
     }
 }
 
@@ -103,9 +121,8 @@ struct Pair {
 impl Pair {
     fn new(listeners: &[(u16, Service)], table_room: usize) -> Pair {
         let (there, back) = (Rc::new(Wire::default()), Rc::new(Wire::default()));
-        let (server, server_endpoint) =
-            drive(1, listeners, MemoryLink { incoming: Rc::clone(&there), outgoing: Rc::clone(&back), table_room });
-        let (commands, client) = drive(0, &[], MemoryLink { incoming: back, outgoing: there, table_room: usize::MAX });
+        let (server, server_endpoint) = drive(1, listeners, MemoryLink::new(&there, &back, table_room));
+        let (commands, client) = drive(0, &[], MemoryLink::new(&back, &there, usize::MAX));
         let handle = |commands| WorkerHandle { queue: 0, commands };
         Pair { client, server: handle(server), server_endpoint, client_commands: handle(commands) }
     }
@@ -487,5 +504,26 @@ fn a_control_client_hears_of_a_reset_after_its_peers_stream_has_ended() {
         };
         let (outcome, ()) = tokio::join!(session, user);
         assert_eq!(outcome.unwrap_err().to_string(), "10.0.0.2:13: connection reset");
+    });
+}
+
+#[test]
+fn an_unclaimed_entry_is_removed_unless_it_was_claimed_or_made_anew_since_somebody_looked() {
+    run_test(async {
+        let wire = Rc::new(Wire::default());
+        let link = MemoryLink::new(&wire, &wire, usize::MAX);
+        let made = Rc::clone(&link.made);
+        let (commands, _endpoint) = drive(0, &[(7, Service::Echo)], link);
+        let worker = WorkerHandle { queue: 0, commands };
+        let key = |port| ConnectionKey::new(server(7), SocketAddr::new(SERVER.parse().unwrap(), port));
+        let entries = [(1, FLAG_COOKIE, 99), (2, FLAG_COOKIE, 100), (3, 0, 50), (4, FLAG_COOKIE, 1)];
+        for (port, flags, since_ns) in entries {
+            made.borrow_mut().insert(key(port), ConnectionValue { flags, since_ns, ..ConnectionValue::default() });
+        }
+        let keys: Vec<_> = (1..=5).map(key).collect();
+        let removed = worker.ask(|reply| Command::RemoveUnknown { keys, made_before: 100, reply }).await.unwrap();
+        let mut left: Vec<u16> = made.borrow().keys().map(|key| key.remote_port).collect();
+        left.sort_unstable();
+        assert_eq!((removed, left), (2, vec![2, 3]));
     });
 }

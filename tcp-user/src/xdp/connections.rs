@@ -5,7 +5,6 @@ use std::mem::offset_of;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData};
-use tcp_common::layout::FLAG_COOKIE;
 use tcp_common::{ConnectionKey, ConnectionValue, State};
 use tcp_proto::NoEntry;
 
@@ -130,9 +129,9 @@ impl ConnectionTable {
         let mut entries = Vec::new();
         let next = self.map.slice::<{ size_of::<ConnectionValue>() }>(cursor, count, &mut entries);
         for (key, bytes) in entries {
-            let since_ns = u64::from_ne_bytes(field(&bytes, offset_of!(ConnectionValue, since_ns)));
-            if bytes[offset_of!(ConnectionValue, flags)] & FLAG_COOKIE != 0 && since_ns < made_before {
-                found(u16::from_ne_bytes(field(&bytes, offset_of!(ConnectionValue, queue))), key);
+            let value = value_of(bytes);
+            if value.is_unclaimed_since(made_before) {
+                found(value.queue, key);
             }
         }
         next.map_err(XdpError::table)
@@ -172,12 +171,8 @@ impl ConnectionTable {
     }
 }
 
-/// The bytes of a field of a value, `at` of them on: what lies in the map need not be a valid [`ConnectionValue`].
-fn field<const SIZE: usize>(value: &[u8; size_of::<ConnectionValue>()], at: usize) -> [u8; SIZE] {
-    std::array::from_fn(|byte| value[at + byte])
-}
-
-/// The value that the bytes of an element are.
+/// The value that the bytes of an element are. What lies in the map need not be a valid [`ConnectionValue`]: a state that
+/// is none becomes the default.
 fn value_of(bytes: [u8; size_of::<ConnectionValue>()]) -> ConnectionValue {
     let short = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
     let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap_or_default());

@@ -17,3 +17,4 @@ pub mod lab;
 pub mod memory;
 pub mod programs;
 pub mod report;
+pub mod supervisor;

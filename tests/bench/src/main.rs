@@ -1,4 +1,5 @@
-//! Runs benches, or one flood: what `cargo xtask bench` and `cargo xtask flood` start, as root.
+//! Runs benches, or one flood: what `cargo xtask bench` and `cargo xtask flood` start, as root. It does so in a process
+//! of its own that it watches over.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use bench::harness::Options;
 use bench::lab::{BenchLab, LabOptions, Server, Subject};
 use bench::programs::ClientEnd;
 use bench::report::{Baseline, Report};
+use bench::supervisor::supervise;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 
@@ -24,6 +26,9 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
+    /// Do the work, and leave it to whoever started this to clean up.
+    #[arg(long, hide = true)]
+    supervised: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -109,6 +114,7 @@ struct FloodArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
+        Command::Run(_) | Command::Flood(_) if !arguments.supervised => supervised(),
         Command::Run(run) => benches(run),
         Command::Flood(flood) => one_flood(flood),
         Command::Wheel { armed, operations } => {
@@ -124,6 +130,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs this program again, and cleans up behind it.
+fn supervised() -> Result<ExitCode> {
+    let program = std::env::current_exe().context("can't tell where this program is")?;
+    let mut work = std::process::Command::new(program);
+    work.arg("--supervised").args(std::env::args_os().skip(1));
+    supervise(work)
 }
 
 fn one_flood(arguments: &FloodArguments) -> Result<ExitCode> {

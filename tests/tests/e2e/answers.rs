@@ -15,15 +15,11 @@ use tests::raw::send_segment;
 use tests::segment::Segment;
 use tests::wait::{until, until_it};
 
-use crate::cookies::By;
+use crate::cookies::{By, verdict};
 use crate::{DAYTIME, ECHO, SERVERS, server};
 
 /// Port of a stranger.
 const STRANGER: u16 = 5555;
-
-fn verdict(daemon: &Daemon, name: &str) -> u64 {
-    daemon.stats()["verdicts"][name].as_u64().expect("a number")
-}
 
 /// Waits until the program has answered `count` segments in this way, or, if it is not to, none.
 fn assert_answered(by: By, daemon: &Daemon, name: &str, count: u64) {

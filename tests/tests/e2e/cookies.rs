@@ -2,9 +2,11 @@
 //! is the kernel's TCP, which must not be able to tell.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use etherparse::TcpHeader;
 use serde_json::Value;
+use tcp_common::gauge::WINDOW_NS;
 use tcp_common::layout::FLAG_COOKIE;
 use tcp_common::{ConnectionKey, State};
 use tests::Lab;
@@ -20,6 +22,8 @@ use crate::{DAYTIME, ECHO, SERVERS, server};
 const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 60));
 /// SYNs of a flood.
 const FLOOD: u16 = 2000;
+/// The program's clock stops between timer ticks: it is so late at most, ns.
+const CLOCK_LAG_NS: u64 = 10_000_000;
 
 /// Who answers SYNs with cookies.
 #[derive(Clone, Copy)]
@@ -58,6 +62,10 @@ fn cookies(daemon: &Daemon, field: &str) -> u64 {
     daemon.stats()["cookies"][field].as_u64().expect("a number")
 }
 
+pub fn verdict(daemon: &Daemon, name: &str) -> u64 {
+    daemon.stats()["verdicts"][name].as_u64().expect("a number")
+}
+
 fn listener(daemon: &Daemon) -> Value {
     daemon.stats()["listeners"][0].clone()
 }
@@ -70,6 +78,9 @@ fn always_serves_a_kernel_client_with_all_options(by: By) {
         let connection = lab.connect((address, ECHO));
         peer::assert_same(&peer::exchange(&connection, &data), &data);
         assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [number, number]);
+        let by_program = if matches!(by, By::Program) { number } else { 0 };
+        let verdicts = ["answer_cookie", "steer_cookie"].map(|name| verdict(&daemon, name));
+        assert_eq!(verdicts, [by_program; 2], "{address}");
     }
     assert_eq!(listener(&daemon)["syn_queue_max"], 0);
     let syn_acks = lab.segments(|segment| segment.flags.syn && segment.flags.ack);
@@ -102,6 +113,7 @@ fn the_daemon_sends_cookies_while_its_syn_queue_is_full() {
     let mut connection = lab.connect(server(ECHO));
     peer::round_trip(&mut connection, b"there is no room, and none is needed");
     assert_eq!([cookies(&daemon, "sent"), cookies(&daemon, "ok")], [1, 1]);
+    daemon.wait_for_log(&["INFO", "SYN cookies on for 10.77.0.2:7: its SYN queue is full"]);
     (1..=8).for_each(|port| {
         send(&lab, port, |segment| (segment.rst, segment.sequence_number) = (true, 1001), b"");
     });
@@ -194,6 +206,37 @@ fn the_program_turns_to_cookies_when_syns_come_faster_than_the_queue_could_take_
     assert_eq!((&row["cookie_mode"], &row["syn_overflows"]), (&"on".into(), &0.into()), "{row:#}");
     peer::round_trip(&mut lab.connect(server(ECHO)), b"answered by the program");
     assert_eq!(cookies(&daemon, "ok"), 1);
+}
+
+/// The daemon's word is enough: SYNs come too slowly for the program to begin by itself.
+#[test]
+fn the_program_sends_cookies_too_once_the_daemon_has_sent_one_because_its_syn_queue_was_full() {
+    let lab = Lab::new();
+    let daemon = listening(By::Program, &lab, "auto").start();
+    // Four in a window are as many as the program takes for calm; two windows fill the queue.
+    for half_open in [4, 8] {
+        (half_open - 3..=half_open).for_each(|port| send_syn(&lab, port));
+        until_it("half-open connections", || listener(&daemon), |listener| listener["syn_queue"] == half_open);
+        std::thread::sleep(Duration::from_nanos(WINDOW_NS + CLOCK_LAG_NS));
+    }
+    assert_eq!(verdict(&daemon, "answer_cookie"), 0);
+    for (port, by_program) in [(9, 0), (10, 1)] {
+        send_syn(&lab, port);
+        until_it("a cookie", || cookies(&daemon, "sent"), |sent| *sent == by_program + 1);
+        assert_eq!(verdict(&daemon, "answer_cookie"), by_program);
+    }
+    for (returned, port) in (1..).zip([9, 10]) {
+        let syn_ack = until("a SYN-ACK", || lab.segments(|segment| segment.destination.port() == port).pop());
+        let comes_back = |segment: &mut TcpHeader| {
+            (segment.sequence_number, segment.ack) = (syn_ack.ack, true);
+            segment.acknowledgment_number = syn_ack.seq.wrapping_add(1);
+        };
+        send(&lab, port, comes_back, b"");
+        until_it("the cookie back", || cookies(&daemon, "ok"), |ok| *ok == returned);
+    }
+    assert_eq!((verdict(&daemon, "steer_cookie"), cookies(&daemon, "bad")), (2, 0));
+    let by_itself = daemon.log().into_iter().filter(|line| line.contains("too many SYNs"));
+    assert_eq!(by_itself.collect::<Vec<_>>(), [""; 0]);
 }
 
 /// As when the segment that brought a cookie back is lost between the program and the daemon.

@@ -1,12 +1,15 @@
 //! The harness itself, with a kernel TCP server in place of the daemon: a later failure is the daemon's.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use etherparse::TcpHeader;
 use tests::Lab;
 use tests::impairment::Impairment;
-use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, WireOptions, leftovers};
+use tests::net::{CLIENT_V6, SERVER_V4, SERVER_V6, WireOptions, leftovers, remove_labs_of};
 use tests::peer::{self, assert_same};
 use tests::wait::until;
 
@@ -103,6 +106,40 @@ fn a_lab_is_gone_after_a_panic() {
     assert!(name.starts_with("xtcp-"), "{name}");
     assert!(!std::path::Path::new("/run/netns").join(&name).exists(), "{name} is left behind");
     assert!(leftovers().iter().all(|leftover| !leftover.contains(&name)));
+}
+
+/// In its environment a process of this program is told to make a lab and wait for its end.
+const DOOMED: &str = "XTCP_TEST_DOOMED";
+
+#[test]
+fn what_a_killed_process_leaves_of_its_labs_can_be_removed() {
+    if std::env::var_os(DOOMED).is_some() {
+        let lab = Lab::new();
+        let daemon = lab.daemon().listen(SERVER_V4, PORT, "echo").start();
+        println!("daemon {}.", daemon.pid());
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "harness::what_a_killed_process_leaves_of_its_labs_can_be_removed", "--nocapture"]);
+    let mut child = child.env(DOOMED, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let daemon = lines.find_map(|line| Some(line.split_once("daemon ")?.1.split_once('.')?.0.to_owned()));
+    let daemon = PathBuf::from("/proc").join(daemon.expect("it says so"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let own = |left: Vec<String>| left.into_iter().filter(|name| name.contains(&child.id().to_string())).count();
+    assert_eq!((own(leftovers()), daemon.exists()), (3, true), "two namespaces and pins");
+    assert_eq!(own(remove_labs_of(child.id()).unwrap()), 3);
+    assert_eq!(own(leftovers()), 0);
+    until("the daemon's end", || (!is_running(&daemon)).then_some(()));
+}
+
+/// Whether a process runs: nobody may care for the end of an orphan.
+fn is_running(process: &Path) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
 }
 
 #[test]

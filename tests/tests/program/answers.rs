@@ -1,16 +1,21 @@
 //! tcp-common's table of answers by BPF_PROG_TEST_RUN: the same frames as on the host draw the same frames, byte for
 //! byte but for what the kernel's clock enters. Leaves out answers without room: the buffers of these runs have room.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use tcp_common::ConnectionKey;
 use tcp_common::cases::answers::{AnswerCase, Done, answer_cases, handle};
-use tcp_common::cases::world::MemoryMaps;
-use tcp_common::cookie::epoch;
-use tcp_common::layout::{SYNS_WITH_DATA, TIME_WAIT_ACKS};
+use tcp_common::cases::frames::SegmentFrame;
+use tcp_common::cases::world::{LISTENER, LOCAL_V4, MemoryMaps, OUR_MAC, PEER_V4, World};
+use tcp_common::cookie::{CookieKeys, EPOCH_NS, Offer, epoch, issue};
+use tcp_common::layout::{ListenerValue, SYNS_WITH_DATA, TIME_WAIT_ACKS};
 use tcp_common::rate::Rate;
+use tcp_proto::{Instant, ListenOptions, Stack, StackConfig, SynCookies, TcpConfig};
+use xtcp::daemon::KeyRing;
 
 use crate::bench::Bench;
 use crate::decision::{expected_action, expected_moves, moved};
@@ -139,4 +144,69 @@ fn syns_with_payload_are_limited_while_cookies_are_sent() {
     stay_on_one_cpu();
     let (millis, counted) = repeat(&mut registered(), "a SYN with payload is left to the daemon", 5000);
     assert_limited(millis, &counted, "steer_syn", "syn_data", SYNS_WITH_DATA);
+}
+
+/// Where cookies are sent, and who brings one back that was made so many epochs ago.
+const AT: SocketAddr = SocketAddr::new(LOCAL_V4, 7);
+const RETURNS: [u16; 3] = [60_000, 60_001, 60_002];
+
+/// The ACK that brings a cookie back which was issued at `then_ns` with the keys of that time.
+fn ack_of_cookie(keys: &CookieKeys, then_ns: u64, port: u16) -> Vec<u8> {
+    const PEER_ISN: u32 = 1000;
+    let offer = Offer { mss: 1460, window_scale: None, sack: false, ecn: false, timestamps: false };
+    let peer = SocketAddr::new(PEER_V4, port);
+    let cookie = issue(keys, then_ns, &ConnectionKey::new(AT, peer), PEER_ISN, &offer).expect("there is a key");
+    SegmentFrame::between(peer, AT, "A").numbered(PEER_ISN + 1, cookie.isn.wrapping_add(1)).build()
+}
+
+/// The stack of a worker that has these keys.
+fn stack_with(keys: CookieKeys, now_ns: u64) -> Stack {
+    let config = StackConfig { mac: OUR_MAC, ..StackConfig::default() };
+    let mut stack = Stack::new(config, [0; 32], Instant::from_nanos(now_ns));
+    stack.set_cookie_keys(keys);
+    let tcp = TcpConfig { syn_cookies: SynCookies::Always, ..TcpConfig::default() };
+    stack.listen(AT, ListenOptions { tcp: Arc::new(tcp) }).expect("a listener");
+    stack
+}
+
+fn figure(stack: &Stack, name: &str) -> u64 {
+    stack.figures().into_iter().find(|(known, _)| *known == name).expect("there is such a figure").1
+}
+
+#[test]
+fn a_cookie_is_good_until_the_daemon_has_renewed_its_keys_twice_since() {
+    stay_on_one_cpu();
+    let mut bench = registered();
+    // Again if an epoch began meanwhile.
+    while !is_good_for_one_renewal(&mut bench) {}
+}
+
+/// `false`: it has to be tried again.
+fn is_good_for_one_renewal(bench: &mut Bench) -> bool {
+    let now = now_ns() - TICK_NS;
+    let times = [now - 2 * EPOCH_NS, now - EPOCH_NS, now];
+    let listener = ListenerValue { syn_cookies: ListenerValue::COOKIES_ALWAYS, ..LISTENER };
+    bench.enter(&World { listener, ..World::that_answers(now) });
+    let mut ring = KeyRing::new(times[0]).unwrap();
+    let mut acks = Vec::new();
+    for (time, port) in times.into_iter().zip(RETURNS) {
+        assert_eq!(ring.renew(time).unwrap(), time != times[0]);
+        acks.push(ack_of_cookie(&ring.keys(), time, port));
+    }
+    bench.program.set_cookie_keys(&ring.keys()).unwrap();
+    let mut stack = stack_with(ring.keys(), now);
+    let before = bench.program.counters().unwrap();
+    for ack in &acks {
+        bench.run(ack, 1);
+        stack.handle_frame(Instant::from_nanos(now), ack);
+    }
+    let after = bench.program.counters().unwrap();
+    if epoch(now) != epoch(now_ns()) {
+        return false;
+    }
+    assert_eq!(moved(&before, &after), [("steer_cookie", 2), ("answer_bad_cookie", 1), ("ack", 3)]);
+    let accepted = RETURNS.map(|port| bench.maps().connection(AT, SocketAddr::new(PEER_V4, port)).is_some());
+    assert_eq!(accepted, [false, true, true], "the last two");
+    assert_eq!((figure(&stack, "cookie_bad"), figure(&stack, "cookie_ok")), (1, 2));
+    true
 }
