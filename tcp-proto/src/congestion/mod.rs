@@ -60,6 +60,20 @@ pub(crate) struct Congestion {
     /// Whether slow start follows a timeout.
     after_timeout: bool,
     start: HyStart,
+    usage: Usage,
+}
+
+/// How far the window was used: what was under way at most, of what is not acknowledged yet or was last. ACKs that
+/// arrive together find less and less under way, the last ones of a burst hardly anything; that tells neither that the
+/// window was too large nor how much the path carried.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    /// Bytes under way at most.
+    most: u32,
+    /// Whether the window had no room for another segment.
+    full: bool,
+    /// SND.NXT when that was: once it is acknowledged, what is sent next counts anew.
+    until: SeqNum,
 }
 
 /// Congestion avoidance.
@@ -94,6 +108,7 @@ impl Congestion {
             avoidance,
             after_timeout: false,
             start: HyStart::default(),
+            usage: Usage::default(),
         }
     }
 
@@ -112,15 +127,30 @@ impl Congestion {
         (self.threshold != u32::MAX).then_some(self.threshold)
     }
 
+    /// Something was sent: `in_flight` bytes are under way now, from `una` (SND.UNA) to `next` (SND.NXT).
+    pub(crate) fn on_sent(&mut self, in_flight: u32, una: SeqNum, next: SeqNum, mss: u32) {
+        let full = in_flight.saturating_add(mss) > self.window;
+        let counts_anew = una.at_or_after(self.usage.until);
+        if counts_anew || full || (!self.usage.full && in_flight > self.usage.most) {
+            self.usage = Usage { most: in_flight, full, until: next };
+        }
+    }
+
+    /// How much of the window was in use of late when `in_flight` bytes are under way now.
+    pub(crate) fn used(&self, in_flight: u32) -> u32 {
+        in_flight.max(self.usage.most).min(self.window)
+    }
+
     /// New data were acknowledged, outside of fast recovery.
     pub(crate) fn on_ack(&mut self, acked: &Acked) {
         let slow_start = self.window < self.threshold;
+        let most = acked.in_flight.max(self.usage.most);
         // A window that was not used proves nothing (RFC 7661): it does not grow.
         let used = match slow_start {
-            true => acked.in_flight.saturating_mul(2) >= self.window,
-            false => acked.in_flight + acked.mss >= self.window,
+            true => most.saturating_mul(2) >= self.window,
+            false => most.saturating_add(acked.mss) >= self.window,
         };
-        match (used, slow_start) {
+        match (used || self.usage.full, slow_start) {
             (true, true) => self.slow_start(acked),
             (true, false) => self.avoid(acked),
             (false, _) => {}
@@ -175,8 +205,11 @@ impl Congestion {
         self.window = self.threshold;
     }
 
+    /// What was lost was sent when more was under way, perhaps: the last segment of a burst is missed when hardly
+    /// anything is.
     //= docs/rfc/rfc5681.md#3.1-ssthresh
     fn reduce(&mut self, in_flight: u32, mss: u32) {
+        let in_flight = self.used(in_flight);
         let reduced = match &mut self.avoidance {
             Avoidance::Reno { acked } => {
                 *acked = 0;

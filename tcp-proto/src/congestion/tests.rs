@@ -152,3 +152,20 @@ fn the_initial_window_is_that_of_rfc_6928() {
     assert_eq!(initial_window(536), 5_360);
     assert_eq!(initial_window(8960), 17_920);
 }
+
+//= docs/rfc/rfc5681.md#3.1-avoidance
+#[test]
+fn acks_that_arrive_together_count_for_congestion_avoidance_like_others() {
+    for algorithm in [CongestionAlgorithm::Reno, CongestionAlgorithm::Cubic] {
+        let mut together = Congestion::new(algorithm, 10 * MSS, Some(5 * MSS));
+        let mut apart = together.clone();
+        for (congestion, step) in [(&mut together, MSS), (&mut apart, 0)] {
+            congestion.on_sent(10 * MSS, SeqNum(0), SeqNum(10_000), MSS);
+            for ack in 0..10 {
+                congestion.on_ack(&acked(MSS, 10 * MSS - ack * step));
+            }
+        }
+        assert!(apart.window() > 10 * MSS, "{algorithm:?}");
+        assert_eq!(together.window(), apart.window(), "{algorithm:?}");
+    }
+}

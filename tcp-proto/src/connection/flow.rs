@@ -98,7 +98,7 @@ impl Connection {
     /// Octets were sent, `next` being SND.NXT before that.
     pub(super) fn flow_sent(&mut self, cx: &Context<'_>, span: Span, next: SeqNum) {
         let (algorithm, memory) = (self.config.congestion, self.memory);
-        let mss = self.segment_size(cx).into();
+        let (una, mss) = (self.send.una, self.segment_size(cx).into());
         let window = self.initial_window(mss);
         //= docs/rfc/rfc8985.md#4-sack
         let path = self.sack_agreed.then_some(memory.path);
@@ -116,6 +116,8 @@ impl Connection {
             cx.count(figure);
         }
         flow.recovery.on_sent(span, next, cx.now);
+        let in_flight = flow.recovery.in_flight(una);
+        flow.congestion.on_sent(in_flight, una, next.latest(span.end), mss);
     }
 
     /// Everything from SND.UNA on is to be sent again.

@@ -199,7 +199,7 @@ impl Recovery {
     /// The timer expired that was not about a timeout.
     pub(crate) fn on_early_timer(&mut self, purpose: Purpose, news: &News<'_>, congestion: &mut Congestion) {
         match (self, purpose) {
-            (Recovery::Sack(sack), Purpose::Probe) => sack.on_probe_timeout(),
+            (Recovery::Sack(sack), Purpose::Probe) => sack.on_probe_timeout(congestion),
             (Recovery::Sack(sack), Purpose::Reorder) => sack.on_reorder_timeout(news, congestion),
             _ => {}
         }

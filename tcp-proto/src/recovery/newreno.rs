@@ -118,7 +118,7 @@ impl NewReno {
             // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
             news.figures.count(Figure::FastRetransmit);
             //= docs/rfc/rfc5681.md#3.2-limited
-            congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
+            congestion.on_loss(at.in_flight(), at.mss);
             self.phase = Phase::Fast;
             self.recover = at.next;
             self.head_due = true;

@@ -34,6 +34,8 @@ struct Probe {
     end: SeqNum,
     /// Whether it repeated something.
     again: bool,
+    /// How much of the window was in use when it was due.
+    used: u32,
 }
 
 /// What a recovery that was needless gives back.
@@ -58,7 +60,8 @@ pub(crate) struct Sack {
     /// SND.NXT when recovery began.
     recover: SeqNum,
     probe: Option<Probe>,
-    probe_due: bool,
+    /// A probe is due; how much of the window was in use until then.
+    probe_due: Option<u32>,
     /// Whether the timer expired and the first segment has not been sent again since: it goes whatever is in flight.
     head_due: bool,
     undo: Option<Undo>,
@@ -76,7 +79,7 @@ impl Sack {
             phase: Phase::Open,
             recover: next,
             probe: None,
-            probe_due: false,
+            probe_due: None,
             head_due: false,
             undo: None,
             reorder_deadline: None,
@@ -98,7 +101,7 @@ impl Sack {
 
     /// Whether a probe is what is sent next.
     pub(super) fn is_probing(&self) -> bool {
-        self.probe_due
+        self.probe_due.is_some()
     }
 
     /// Whether what is sent is limited transmit: something was reported, and nothing found lost.
@@ -109,7 +112,7 @@ impl Sack {
     /// What to send next. `more`: whether there is something new that the peer's window allows.
     //= docs/rfc/rfc3042.md#2-sack
     pub(super) fn next(&self, at: Outstanding, window: u32, more: bool) -> Next {
-        if self.probe_due {
+        if self.is_probing() {
             return self.next_probe(at, more);
         }
         let budget = match &self.phase {
@@ -142,8 +145,8 @@ impl Sack {
     pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         let again = span.start.before(next);
         self.head_due = false;
-        if core::mem::take(&mut self.probe_due) {
-            self.probe = Some(Probe { end: span.end.latest(next), again });
+        if let Some(used) = self.probe_due.take() {
+            self.probe = Some(Probe { end: span.end.latest(next), again, used });
         }
         if let Phase::Fast(prr) = &mut self.phase {
             prr.on_sent(span.len());
@@ -173,7 +176,7 @@ impl Sack {
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let mut before = self.board.pipe();
-        self.probe_due = false;
+        self.probe_due = None;
         let duplicate = self.duplicate_report(news);
         let delivered = self.take_in(news);
         let rtt = self.rack.take_sample();
@@ -202,15 +205,15 @@ impl Sack {
             smoothed: news.trips.smoothed,
         };
         let found = self.detect(news);
-        match &mut self.phase {
-            Phase::Open if found > 0 => self.begin_fast(news, before, delivered, congestion),
-            Phase::Open if probe_lost => {
+        match (&mut self.phase, probe_lost) {
+            (Phase::Open, _) if found > 0 => self.begin_fast(news, before, delivered, congestion),
+            (Phase::Open, Some(used)) => {
                 news.figures.count(Figure::ProbeRepaired);
-                congestion.on_loss(before.min(congestion.window()), news.at.mss);
+                congestion.on_loss(before.max(used), news.at.mss);
             }
-            Phase::Open | Phase::Timeout if news.acked > 0 && !ends => congestion.on_ack(&acked),
-            Phase::Open | Phase::Timeout => {}
-            Phase::Fast(prr) => {
+            (Phase::Open | Phase::Timeout, _) if news.acked > 0 && !ends => congestion.on_ack(&acked),
+            (Phase::Open | Phase::Timeout, _) => {}
+            (Phase::Fast(prr), _) => {
                 if found > 0 {
                     news.figures.count(Figure::LostInRecovery);
                 }
@@ -249,16 +252,16 @@ impl Sack {
     }
 
     /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2): data sent after it are
-    /// acknowledged, and the peer did not report that it got the probe's twice.
+    /// acknowledged, and the peer did not report that it got the probe's twice. How much of the window was in use then.
     //= docs/rfc/rfc8985.md#7.4-detect
-    fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> bool {
-        let Some(probe) = self.probe.filter(|probe| news.at.una.at_or_after(probe.end)) else { return false };
+    fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> Option<u32> {
+        let probe = self.probe.filter(|probe| news.at.una.at_or_after(probe.end))?;
         let beyond = news.at.una.after(probe.end);
         let told = !probe.again || duplicate.is_some() || (news.acked == 0 && news.is_duplicate);
         if told || beyond {
             self.probe = None;
         }
-        beyond && !told
+        (beyond && !told).then_some(probe.used)
     }
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
@@ -302,7 +305,7 @@ impl Sack {
     fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
         news.figures.count(Figure::RackRecovery);
         self.note_undo(congestion);
-        congestion.on_loss(in_flight.min(congestion.window()), news.at.mss);
+        congestion.on_loss(in_flight, news.at.mss);
         let mut prr = Prr::begin(in_flight, congestion.window());
         prr.on_ack(Told { delivered: delivered.max(1), pipe: self.board.pipe(), is_safe: false, mss: news.at.mss });
         self.phase = Phase::Fast(prr);
@@ -339,7 +342,7 @@ impl Sack {
             news.figures.count(Figure::Reneging);
             self.board.forget_sacks();
         }
-        let in_flight = (at.in_flight() - self.board.sacked()).min(congestion.window());
+        let in_flight = at.in_flight() - self.board.sacked();
         congestion.on_timeout(in_flight, at.mss, first);
         let window = self.reordering_window(at.mss, news.trips);
         self.rack.time_out(&mut self.board, window, news.now);
@@ -347,7 +350,7 @@ impl Sack {
         self.head_due = true;
         self.recover = at.next;
         self.reorder_deadline = None;
-        (self.probe, self.probe_due) = (None, false);
+        (self.probe, self.probe_due) = (None, None);
     }
 
     /// The reordering window of something has passed.
@@ -362,8 +365,8 @@ impl Sack {
     }
 
     /// The probe timer expired.
-    pub(super) fn on_probe_timeout(&mut self) {
-        self.probe_due = !self.board.is_empty();
+    pub(super) fn on_probe_timeout(&mut self, congestion: &Congestion) {
+        self.probe_due = (!self.board.is_empty()).then(|| congestion.used(self.board.pipe()));
     }
 
     /// When a reordering window ends, if one does.
