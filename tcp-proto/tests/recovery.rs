@@ -230,12 +230,12 @@ fn a_partial_ack_repeats_the_next_lost_segment_at_once() {
 
 //= docs/rfc/rfc8985.md#4-sack
 #[test]
-fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
+fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer_that_its_repetition_started() {
     let mut t = first_segment_lost();
     t.quiet_until(100);
     t.acks(0);
     t.sends(0..1);
-    t.sends_at(200, 0);
+    t.sends_at(300, 0);
     assert_eq!(t.congestion().0, 1.0);
 }
 

@@ -559,6 +559,20 @@ fn nagle_does_not_hold_a_tail_loss_probe_back() {
     t.stack_at(300, &format!("PA {}:{} ack 1", at(2), at(2) + 10));
 }
 
+//= docs/rfc/rfc8985.md#7.2-pto
+#[test]
+fn what_is_sent_meanwhile_puts_a_probe_off_but_not_the_timeout() {
+    let mut t = Trace::sending_only(2);
+    t.connection().set_nodelay(true);
+    for n in 0..5 {
+        t.quiet_until(150 + 50 * n);
+        t.write(10);
+        assert_eq!(t.take().map(|seg| seg.seq), Some(at(2) + 10 * n as u32));
+    }
+    // Each of those put the probe off by two round trips of 100 ms, the last one to 550 ms.
+    t.sends_at(400, 0);
+}
+
 #[test]
 fn after_a_timeout_the_first_segment_goes_again_whatever_else_is_in_flight() {
     let mut t = Trace::sacking();

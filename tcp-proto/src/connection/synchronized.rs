@@ -347,7 +347,7 @@ impl Connection {
             self.timers.stop(Timer::UserTimeout);
         }
         if self.send.is_outstanding() {
-            self.arm_retransmission(cx);
+            self.restart_timeout(cx);
             self.arm_user_timeout(cx);
         } else {
             self.timers.stop(Timer::Retransmit);
@@ -360,7 +360,7 @@ impl Connection {
         let duplicate = self.send.is_outstanding() && window == self.send.window && window > 0;
         self.flow_acked(cx, segment, 0, duplicate);
         if self.timers.is_armed(Timer::Retransmit) {
-            self.adjust_retransmission(cx);
+            self.adjust_retransmission(cx, false);
         }
     }
 

@@ -205,7 +205,7 @@ impl Recovery {
         }
     }
 
-    /// What the retransmission timer is to wait for, and how long: no longer than `rto`.
+    /// What the retransmission timer is to wait for, and how long: no longer than `rto`, which is left of the RTO.
     //= docs/rfc/rfc8985.md#8-timer
     //= docs/rfc/rfc8985.md#7.2-pto
     pub(crate) fn timer(
