@@ -11,6 +11,7 @@ use super::{Figure, News, Next, Outstanding};
 use crate::congestion::{Acked, Congestion, Prior};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
+use crate::wire::tcp::MAX_SACK_BLOCKS;
 
 /// Shortest and usual wait for a tail loss probe: below the first, the host's own delays look like losses.
 const LEAST_PROBE_TIMEOUT: Duration = Duration::from_millis(10);
@@ -42,6 +43,8 @@ struct Probe {
 #[derive(Clone, Copy, Debug)]
 struct Undo {
     prior: Prior,
+    /// SND.UNA when the recovery began: nothing before it was sent again by it.
+    from: SeqNum,
     /// Our clock when something was first sent again, ms; `None`: nothing was yet.
     stamp: Option<u32>,
     /// Segments sent again that the peer did not report as duplicates.
@@ -224,17 +227,21 @@ impl Sack {
         rtt
     }
 
-    /// Notes what the ACK acknowledges and reports; octets of which we did not know.
+    /// Notes what the ACK acknowledges and reports, in the order of numbers: within one ACK nothing overtakes anything.
+    /// Octets of which we did not know.
     fn take_in(&mut self, news: &News<'_>) -> u32 {
         let Sack { board, rack, path, .. } = self;
-        let shortest = news.trips.shortest;
-        let mut arrived =
-            |segment: &super::scoreboard::Sent| rack.arrived(path, segment, news.now, news.echo, shortest);
-        let mut delivered = board.acknowledge(news.at.una, &mut arrived);
-        for span in news.sacks {
-            let sane = span.start.at_or_after(news.at.una) && span.start.before(span.end);
+        let (now, una, shortest) = (news.now, news.at.una, news.trips.shortest);
+        let mut delivered = board.acknowledge(una, |segment| rack.arrived(path, segment, now, news.echo, shortest));
+        let mut sacks = [Span::default(); MAX_SACK_BLOCKS];
+        let sacks = &mut sacks[..news.sacks.len().min(MAX_SACK_BLOCKS)];
+        sacks.copy_from_slice(&news.sacks[..sacks.len()]);
+        sacks.sort_unstable_by_key(|span| span.start - una);
+        for span in sacks {
+            let sane = span.start.at_or_after(una) && span.start.before(span.end);
             if sane && span.end.at_or_before(news.at.next) {
-                delivered += board.sack(*span, &mut arrived);
+                // The timestamp that comes back is that of the last segment in order, not of what is reported.
+                delivered += board.sack(*span, |segment| rack.arrived(path, segment, now, None, shortest));
             }
         }
         delivered
@@ -272,6 +279,9 @@ impl Sack {
         let Some(undo) = &mut self.undo else { return false };
         let Some(stamp) = undo.stamp else { return false };
         let first_sending = news.acked > 0 && news.echo.is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0);
+        // The network may have doubled something, too.
+        let board = &self.board;
+        let duplicate = duplicate.filter(|twice| twice.end.after(undo.from) && !board.was_sent_once(twice.start));
         if let Some(twice) = duplicate {
             let segments = twice.len().div_ceil(news.at.mss.max(1)).max(1);
             undo.unexplained = undo.unexplained.saturating_sub(segments);
@@ -304,7 +314,7 @@ impl Sack {
 
     fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
         news.figures.count(Figure::RackRecovery);
-        self.note_undo(congestion);
+        self.note_undo(news.at.una, congestion);
         congestion.on_loss(in_flight, news.at.mss);
         let mut prr = Prr::begin(in_flight, congestion.window());
         prr.on_ack(Told { delivered: delivered.max(1), pipe: self.board.pipe(), is_safe: false, mss: news.at.mss });
@@ -313,8 +323,8 @@ impl Sack {
         self.probe = None;
     }
 
-    fn note_undo(&mut self, congestion: &Congestion) {
-        self.undo = Some(Undo { prior: congestion.prior(), stamp: None, unexplained: 0, until: None });
+    fn note_undo(&mut self, from: SeqNum, congestion: &Congestion) {
+        self.undo = Some(Undo { prior: congestion.prior(), from, stamp: None, unexplained: 0, until: None });
     }
 
     fn end(&mut self, next: SeqNum, congestion: &mut Congestion) {
@@ -335,7 +345,7 @@ impl Sack {
         // A loss of the same data that was found before has had its effect already.
         let first = !self.is_active();
         if first {
-            self.note_undo(congestion);
+            self.note_undo(at.una, congestion);
         }
         // RFC 2018 section 8: the peer may have forgotten what it reported.
         if self.board.head_is_sacked() {
