@@ -121,6 +121,33 @@ fn a_probe_that_repaired_the_end_of_a_burst_leaves_half_of_what_the_burst_was() 
     assert_eq!(t.congestion(), (5.0, Some(5.0)));
 }
 
+//= docs/rfc/rfc5681.md#4.1-idle
+#[test]
+fn after_an_idle_time_the_threshold_is_three_quarters_of_what_the_window_was() {
+    let mut t = Trace::begun(plain());
+    t.write(40 * SIZE as usize);
+    assert_eq!(t.sent().len(), 10);
+    t.quiet_until(200);
+    for _ in 0..3 {
+        t.acks(0, &[]);
+    }
+    assert_eq!(t.sent(), [at(0)]);
+    t.acks(10, &[]);
+    assert_eq!(t.congestion().1, Some(5.0));
+    let mut acked = 10;
+    while acked < 40 {
+        acked += t.sent().len() as u32;
+        t.acks(acked, &[]);
+    }
+    let before = t.congestion();
+    assert!(before.0 >= 8.0 && before.1 == Some(5.0), "{before:?}");
+    t.quiet_until(5_000);
+    t.write(1);
+    assert_eq!(t.sent().len(), 1);
+    let threshold = t.congestion().1.expect("a threshold");
+    assert!((threshold - before.0 * 0.75).abs() < 0.01, "{threshold} after {before:?}");
+}
+
 #[test]
 fn what_was_used_long_ago_does_not_count() {
     let mut t = Trace::ten_sent(with_sack());

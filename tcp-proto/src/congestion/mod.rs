@@ -18,9 +18,12 @@ pub(crate) use hystart::SlowStart;
 const MAX_WINDOW: u32 = 1 << 30;
 
 /// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
-/// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
+/// section 2.2): Reno's, and CUBIC's (RFC 9406 section 4.3), because receivers acknowledge once what their network cards
+/// joined; after a timeout one, because then an ACK may cover what was received long before (RFC 3465 section 2.3).
 //= docs/rfc/rfc3465.md#2.3-limit
-const SLOW_START_LIMIT: u32 = 2;
+const SLOW_START_LIMIT_RENO: u32 = 2;
+//= docs/rfc/rfc9406.md#4.2-limit
+const SLOW_START_LIMIT_CUBIC: u32 = 8;
 //= docs/rfc/rfc3465.md#2.3-after-timeout
 const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;
 
@@ -161,10 +164,13 @@ impl Congestion {
     //= docs/rfc/rfc5681.md#3.1-slow-start
     //= docs/rfc/rfc3465.md#2.2-slow-start
     //= docs/rfc/rfc9406.md#4.3-once
-    //= docs/rfc/rfc9406.md#4.2-limit
     //= docs/rfc/rfc9438.md#4.10-slow-start
     fn slow_start(&mut self, acked: &Acked) {
-        let limit = if self.after_timeout { SLOW_START_LIMIT_AFTER_TIMEOUT } else { SLOW_START_LIMIT };
+        let limit = match self.avoidance {
+            _ if self.after_timeout => SLOW_START_LIMIT_AFTER_TIMEOUT,
+            Avoidance::Reno { .. } => SLOW_START_LIMIT_RENO,
+            Avoidance::Cubic(_) => SLOW_START_LIMIT_CUBIC,
+        };
         let mut growth = acked.bytes.min(limit * acked.mss);
         // After a loss the threshold is known: there is nothing to find out carefully (RFC 9406 section 4.2).
         if matches!(self.avoidance, Avoidance::Cubic(_)) && self.threshold == u32::MAX {
@@ -235,16 +241,15 @@ impl Congestion {
         self.after_timeout = true;
     }
 
-    /// NewReno's recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
+    /// NewReno's fast recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
     /// section 3.2, step 3).
     //= docs/rfc/rfc5681.md#3.2-deflate
     //= docs/rfc/rfc6582.md#3.2-full
     pub(crate) fn on_recovered(&mut self, in_flight: u32, mss: u32) {
-        self.after_timeout = false;
         self.window = self.window.min(in_flight.max(mss) + mss);
     }
 
-    /// Recovery after a timeout, or one that counted what it sent, ended.
+    /// Recovery ended, after a timeout or without.
     pub(crate) fn on_repaired(&mut self) {
         self.after_timeout = false;
     }

@@ -249,12 +249,15 @@ impl Connection {
         }
     }
 
-    /// The flow is over.
+    /// The flow is over. What its window has grown to since the last loss is worth three quarters of it as a threshold
+    /// (RFC 2861 section 3.2): the next flow would else creep from where the loss was.
     fn end_flow(&mut self, cx: &Context<'_>) {
         if let Some(flow) = self.flow.take() {
             cx.count(Figure::IdleRestart);
-            let threshold = flow.congestion.threshold().and_then(NonZeroU32::new);
-            let segments = flow.congestion.window() / u32::from(self.segment_size(cx));
+            let window = flow.congestion.window();
+            let threshold = flow.congestion.threshold().map(|threshold| threshold.max(window / 4 * 3));
+            let threshold = threshold.and_then(NonZeroU32::new);
+            let segments = window / u32::from(self.segment_size(cx));
             let starts_with = u8::try_from(segments.max(1)).ok().and_then(NonZeroU8::new);
             self.memory = Memory { threshold, path: flow.recovery.path(), starts_with };
         }

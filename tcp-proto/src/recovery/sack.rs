@@ -192,14 +192,10 @@ impl Sack {
             before = self.board.pipe() + delivered;
         }
         let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
-        let ends = self.is_active() && news.at.una.at_or_after(self.recover);
-        if ends {
-            news.figures.count(Figure::Recovered);
-            self.end(news.at.next, congestion);
-        }
+        let after_timeout = matches!(self.phase, Phase::Timeout);
         let acked = Acked {
             bytes: news.acked,
-            in_flight: if matches!(self.phase, Phase::Timeout) { congestion.window() } else { before },
+            in_flight: if after_timeout { congestion.window() } else { before },
             mss: news.at.mss,
             una: news.at.una,
             next: news.at.next,
@@ -207,6 +203,15 @@ impl Sack {
             rtt,
             smoothed: news.trips.smoothed,
         };
+        let ends = self.is_active() && news.at.una.at_or_after(self.recover);
+        if ends {
+            // Slow start after a timeout has not ended with it.
+            if after_timeout {
+                congestion.on_ack(&acked);
+            }
+            news.figures.count(Figure::Recovered);
+            self.end(news.at.next, congestion);
+        }
         let found = self.detect(news);
         match (&mut self.phase, probe_lost) {
             (Phase::Open, _) if found > 0 => self.begin_fast(news, before, delivered, congestion),
