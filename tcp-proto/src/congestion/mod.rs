@@ -18,9 +18,12 @@ pub(crate) use hystart::SlowStart;
 const MAX_WINDOW: u32 = 1 << 30;
 
 /// Segments that one ACK adds to the window in slow start, at most, however many it acknowledges (RFC 3465
-/// section 2.2); after a timeout one, because then an ACK may cover what was received long before (section 2.3).
+/// section 2.2): Reno's, and CUBIC's (RFC 9406 section 4.3), because receivers acknowledge once what their network cards
+/// joined; after a timeout one, because then an ACK may cover what was received long before (RFC 3465 section 2.3).
 //= docs/rfc/rfc3465.md#2.3-limit
-const SLOW_START_LIMIT: u32 = 2;
+const SLOW_START_LIMIT_RENO: u32 = 2;
+//= docs/rfc/rfc9406.md#4.2-limit
+const SLOW_START_LIMIT_CUBIC: u32 = 8;
 //= docs/rfc/rfc3465.md#2.3-after-timeout
 const SLOW_START_LIMIT_AFTER_TIMEOUT: u32 = 1;
 
@@ -60,6 +63,20 @@ pub(crate) struct Congestion {
     /// Whether slow start follows a timeout.
     after_timeout: bool,
     start: HyStart,
+    usage: Usage,
+}
+
+/// How far the window was used: what was under way at most, of what is not acknowledged yet or was last. ACKs that
+/// arrive together find less and less under way, the last ones of a burst hardly anything; that tells neither that the
+/// window was too large nor how much the path carried.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    /// Bytes under way at most.
+    most: u32,
+    /// Whether the window had no room for another segment.
+    full: bool,
+    /// SND.NXT when that was: once it is acknowledged, what is sent next counts anew.
+    until: SeqNum,
 }
 
 /// Congestion avoidance.
@@ -94,6 +111,7 @@ impl Congestion {
             avoidance,
             after_timeout: false,
             start: HyStart::default(),
+            usage: Usage::default(),
         }
     }
 
@@ -112,15 +130,30 @@ impl Congestion {
         (self.threshold != u32::MAX).then_some(self.threshold)
     }
 
+    /// Something was sent: `in_flight` bytes are under way now, from `una` (SND.UNA) to `next` (SND.NXT).
+    pub(crate) fn on_sent(&mut self, in_flight: u32, una: SeqNum, next: SeqNum, mss: u32) {
+        let full = in_flight.saturating_add(mss) > self.window;
+        let counts_anew = una.at_or_after(self.usage.until);
+        if counts_anew || full || (!self.usage.full && in_flight > self.usage.most) {
+            self.usage = Usage { most: in_flight, full, until: next };
+        }
+    }
+
+    /// How much of the window was in use of late when `in_flight` bytes are under way now.
+    pub(crate) fn used(&self, in_flight: u32) -> u32 {
+        in_flight.max(self.usage.most).min(self.window)
+    }
+
     /// New data were acknowledged, outside of fast recovery.
     pub(crate) fn on_ack(&mut self, acked: &Acked) {
         let slow_start = self.window < self.threshold;
+        let most = acked.in_flight.max(self.usage.most);
         // A window that was not used proves nothing (RFC 7661): it does not grow.
         let used = match slow_start {
-            true => acked.in_flight.saturating_mul(2) >= self.window,
-            false => acked.in_flight + acked.mss >= self.window,
+            true => most.saturating_mul(2) >= self.window,
+            false => most.saturating_add(acked.mss) >= self.window,
         };
-        match (used, slow_start) {
+        match (used || self.usage.full, slow_start) {
             (true, true) => self.slow_start(acked),
             (true, false) => self.avoid(acked),
             (false, _) => {}
@@ -131,10 +164,13 @@ impl Congestion {
     //= docs/rfc/rfc5681.md#3.1-slow-start
     //= docs/rfc/rfc3465.md#2.2-slow-start
     //= docs/rfc/rfc9406.md#4.3-once
-    //= docs/rfc/rfc9406.md#4.2-limit
     //= docs/rfc/rfc9438.md#4.10-slow-start
     fn slow_start(&mut self, acked: &Acked) {
-        let limit = if self.after_timeout { SLOW_START_LIMIT_AFTER_TIMEOUT } else { SLOW_START_LIMIT };
+        let limit = match self.avoidance {
+            _ if self.after_timeout => SLOW_START_LIMIT_AFTER_TIMEOUT,
+            Avoidance::Reno { .. } => SLOW_START_LIMIT_RENO,
+            Avoidance::Cubic(_) => SLOW_START_LIMIT_CUBIC,
+        };
         let mut growth = acked.bytes.min(limit * acked.mss);
         // After a loss the threshold is known: there is nothing to find out carefully (RFC 9406 section 4.2).
         if matches!(self.avoidance, Avoidance::Cubic(_)) && self.threshold == u32::MAX {
@@ -175,8 +211,11 @@ impl Congestion {
         self.window = self.threshold;
     }
 
+    /// What was lost was sent when more was under way, perhaps: the last segment of a burst is missed when hardly
+    /// anything is.
     //= docs/rfc/rfc5681.md#3.1-ssthresh
     fn reduce(&mut self, in_flight: u32, mss: u32) {
+        let in_flight = self.used(in_flight);
         let reduced = match &mut self.avoidance {
             Avoidance::Reno { acked } => {
                 *acked = 0;
@@ -202,16 +241,15 @@ impl Congestion {
         self.after_timeout = true;
     }
 
-    /// NewReno's recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
+    /// NewReno's fast recovery ended with `in_flight` bytes under way: what is not would leave as one burst (RFC 6582
     /// section 3.2, step 3).
     //= docs/rfc/rfc5681.md#3.2-deflate
     //= docs/rfc/rfc6582.md#3.2-full
     pub(crate) fn on_recovered(&mut self, in_flight: u32, mss: u32) {
-        self.after_timeout = false;
         self.window = self.window.min(in_flight.max(mss) + mss);
     }
 
-    /// Recovery after a timeout, or one that counted what it sent, ended.
+    /// Recovery ended, after a timeout or without.
     pub(crate) fn on_repaired(&mut self) {
         self.after_timeout = false;
     }

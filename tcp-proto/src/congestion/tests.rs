@@ -35,13 +35,15 @@ fn slow_start_doubles_per_round_trip_and_avoidance_adds_a_segment() {
 //= docs/rfc/rfc3465.md#2.3-after-timeout
 //= docs/rfc/rfc9406.md#4.2-limit
 #[test]
-fn an_ack_of_many_segments_adds_two_and_after_a_timeout_one() {
-    let mut reno = reno();
-    reno.on_ack(&acked(5 * MSS, 10 * MSS));
-    assert_eq!(reno.window(), 12 * MSS);
-    reno.on_timeout(12 * MSS, MSS, true);
-    reno.on_ack(&acked(5 * MSS, MSS));
-    assert_eq!(reno.window(), 2 * MSS);
+fn an_ack_of_many_segments_adds_two_or_with_cubic_eight_and_after_a_timeout_one() {
+    for (algorithm, limit) in [(CongestionAlgorithm::Reno, 2), (CongestionAlgorithm::Cubic, 8)] {
+        let mut congestion = Congestion::new(algorithm, initial_window(MSS), None);
+        congestion.on_ack(&acked(10 * MSS, 10 * MSS));
+        assert_eq!(congestion.window(), (10 + limit) * MSS);
+        congestion.on_timeout(12 * MSS, MSS, true);
+        congestion.on_ack(&acked(10 * MSS, MSS));
+        assert_eq!(congestion.window(), 2 * MSS);
+    }
 }
 
 //= docs/rfc/rfc5681.md#3.1-once
@@ -151,4 +153,21 @@ fn the_initial_window_is_that_of_rfc_6928() {
     assert_eq!(initial_window(1460), 14_600);
     assert_eq!(initial_window(536), 5_360);
     assert_eq!(initial_window(8960), 17_920);
+}
+
+//= docs/rfc/rfc5681.md#3.1-avoidance
+#[test]
+fn acks_that_arrive_together_count_for_congestion_avoidance_like_others() {
+    for algorithm in [CongestionAlgorithm::Reno, CongestionAlgorithm::Cubic] {
+        let mut together = Congestion::new(algorithm, 10 * MSS, Some(5 * MSS));
+        let mut apart = together.clone();
+        for (congestion, step) in [(&mut together, MSS), (&mut apart, 0)] {
+            congestion.on_sent(10 * MSS, SeqNum(0), SeqNum(10_000), MSS);
+            for ack in 0..10 {
+                congestion.on_ack(&acked(MSS, 10 * MSS - ack * step));
+            }
+        }
+        assert!(apart.window() > 10 * MSS, "{algorithm:?}");
+        assert_eq!(together.window(), apart.window(), "{algorithm:?}");
+    }
 }

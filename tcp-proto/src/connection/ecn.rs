@@ -68,9 +68,8 @@ impl Connection {
         if flow.reduced.is_some() {
             return;
         }
-        let in_flight = (at.next - at.una).min(flow.congestion.window());
         cx.count(Figure::EcnReduction);
-        flow.congestion.on_loss(in_flight, at.mss);
+        flow.congestion.on_loss(at.next - at.una, at.mss);
         self.ecn.reduction_due = true;
         flow.reduced = Some(at.next);
     }

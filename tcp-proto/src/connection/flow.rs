@@ -12,7 +12,7 @@ use crate::figures::Figure;
 use crate::recovery::{News, Next, Outstanding, Path, Purpose, Recovery};
 use crate::seq::{SeqNum, Span};
 use crate::shared::Context;
-use crate::time::Duration;
+use crate::time::Instant;
 use crate::timers::Timer;
 use crate::wire::Segment;
 
@@ -22,6 +22,8 @@ pub(super) struct Flow {
     pub(super) recovery: Recovery,
     /// What the retransmission timer waits for.
     pub(super) purpose: Purpose,
+    /// When the RTO ends, whatever the timer waits for before.
+    timeout: Instant,
     /// The largest segment that was acknowledged since the path's MTU changed, bytes of payload.
     largest_acked: u32,
     /// SND.NXT when a mark of the network slowed us down last: until it is acknowledged, the peer's word of marks is
@@ -98,7 +100,7 @@ impl Connection {
     /// Octets were sent, `next` being SND.NXT before that.
     pub(super) fn flow_sent(&mut self, cx: &Context<'_>, span: Span, next: SeqNum) {
         let (algorithm, memory) = (self.config.congestion, self.memory);
-        let mss = self.segment_size(cx).into();
+        let (una, mss) = (self.send.una, self.segment_size(cx).into());
         let window = self.initial_window(mss);
         //= docs/rfc/rfc8985.md#4-sack
         let path = self.sack_agreed.then_some(memory.path);
@@ -108,6 +110,7 @@ impl Connection {
                 congestion,
                 recovery: Recovery::new(next, path),
                 purpose: Purpose::Timeout,
+                timeout: Instant::MAX,
                 largest_acked: 0,
                 reduced: None,
             })
@@ -116,6 +119,8 @@ impl Connection {
             cx.count(figure);
         }
         flow.recovery.on_sent(span, next, cx.now);
+        let in_flight = flow.recovery.in_flight(una);
+        flow.congestion.on_sent(in_flight, una, next.latest(span.end), mss);
     }
 
     /// Everything from SND.UNA on is to be sent again.
@@ -199,39 +204,38 @@ impl Connection {
         if let Some(flow) = &mut self.flow {
             flow.recovery.on_early_timer(purpose, &news, &mut flow.congestion);
         }
-        self.arm(cx, Timer::Retransmit, self.rto());
-    }
-
-    /// Starts the retransmission timer over for what is outstanding.
-    pub(super) fn arm_retransmission(&mut self, cx: &Context<'_>) {
-        let (purpose, after) = self.retransmission_timer(cx);
-        self.set_retransmission_timer(cx, purpose, after);
-    }
-
-    /// Something was sent, or a report changed what is to be waited for: a timeout that runs goes on, unless something
-    /// else is due before it.
-    pub(super) fn adjust_retransmission(&mut self, cx: &Context<'_>) {
-        let (purpose, after) = self.retransmission_timer(cx);
-        let waits_for = self.purpose();
-        let runs = self.timers.left(Timer::Retransmit, cx.now);
-        let replaces = purpose != Purpose::Timeout || waits_for != Purpose::Timeout;
-        if runs.is_none_or(|left| replaces && (waits_for != Purpose::Timeout || after < left)) {
-            self.set_retransmission_timer(cx, purpose, after);
+        match purpose {
+            Purpose::Reorder => self.set_retransmission_timer(cx),
+            Purpose::Probe | Purpose::Timeout => self.restart_timeout(cx),
         }
     }
 
-    fn retransmission_timer(&self, cx: &Context<'_>) -> (Purpose, Duration) {
-        let (at, rto) = (self.outstanding(cx), self.rto());
-        match &self.flow {
-            Some(flow) => flow.recovery.timer(at, rto, self.rtt.trips(), cx.now),
-            None => (Purpose::Timeout, rto),
-        }
-    }
-
-    fn set_retransmission_timer(&mut self, cx: &Context<'_>, purpose: Purpose, after: Duration) {
+    /// Starts the RTO over for what is outstanding.
+    pub(super) fn restart_timeout(&mut self, cx: &Context<'_>) {
+        let rto = self.rto();
         if let Some(flow) = &mut self.flow {
-            flow.purpose = purpose;
+            flow.timeout = cx.now + rto;
         }
+        self.set_retransmission_timer(cx);
+    }
+
+    /// Something was sent, or a report changed what is to be waited for before the RTO: that goes on if it runs. Only the
+    /// first segment sent again (`head_again`) has an RTO of its own: repairs of a loss may take longer than what is left,
+    /// and would seem to have failed (RFC 6675 section 6).
+    pub(super) fn adjust_retransmission(&mut self, cx: &Context<'_>, head_again: bool) {
+        if head_again || !self.timers.is_armed(Timer::Retransmit) {
+            self.restart_timeout(cx);
+        } else {
+            self.set_retransmission_timer(cx);
+        }
+    }
+
+    fn set_retransmission_timer(&mut self, cx: &Context<'_>) {
+        let (at, trips) = (self.outstanding(cx), self.rtt.trips());
+        let Some(flow) = &mut self.flow else { return };
+        let rto = flow.timeout.since(cx.now);
+        let (purpose, after) = flow.recovery.timer(at, rto, trips, cx.now);
+        flow.purpose = purpose;
         self.arm(cx, Timer::Retransmit, after);
     }
 
@@ -245,12 +249,15 @@ impl Connection {
         }
     }
 
-    /// The flow is over.
+    /// The flow is over. What its window has grown to since the last loss is worth three quarters of it as a threshold
+    /// (RFC 2861 section 3.2): the next flow would else creep from where the loss was.
     fn end_flow(&mut self, cx: &Context<'_>) {
         if let Some(flow) = self.flow.take() {
             cx.count(Figure::IdleRestart);
-            let threshold = flow.congestion.threshold().and_then(NonZeroU32::new);
-            let segments = flow.congestion.window() / u32::from(self.segment_size(cx));
+            let window = flow.congestion.window();
+            let threshold = flow.congestion.threshold().map(|threshold| threshold.max(window / 4 * 3));
+            let threshold = threshold.and_then(NonZeroU32::new);
+            let segments = window / u32::from(self.segment_size(cx));
             let starts_with = u8::try_from(segments.max(1)).ok().and_then(NonZeroU8::new);
             self.memory = Memory { threshold, path: flow.recovery.path(), starts_with };
         }

@@ -384,7 +384,8 @@ impl Connection {
         }
         let end = piece.end();
         let new = end.distance_from(self.send.next).max(0) as u32;
-        if piece.seq.before(self.send.next) {
+        let again = piece.seq.before(self.send.next);
+        if again {
             cx.count(Figure::SentAgain);
             self.send.stop_timing();
             self.counters.retransmits += 1;
@@ -396,19 +397,19 @@ impl Connection {
         self.flow_sent(cx, Span { start: piece.seq, end }, self.send.next);
         self.send.next = self.send.next.latest(end);
         self.send.fin_sent |= piece.fin;
-        self.wait_for_ack(cx, piece);
+        self.wait_for_ack(cx, piece, again && piece.seq == self.send.una);
     }
 
-    /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1).
+    /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1). `head_again`: the first of it was sent again.
     //= docs/rfc/rfc6298.md#5.1-start
-    fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece) {
+    fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece, head_again: bool) {
         if piece.probe {
             cx.count(Figure::WindowProbe);
             self.probe_due = None;
             self.arm_persist(cx);
         } else {
             self.timers.stop(Timer::Persist);
-            self.adjust_retransmission(cx);
+            self.adjust_retransmission(cx, head_again);
         }
         self.arm_user_timeout(cx);
     }

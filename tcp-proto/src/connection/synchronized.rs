@@ -260,8 +260,8 @@ impl Connection {
         let advances = segment.ack.after(self.send.una);
         if advances {
             self.ack_advances(cx, segment);
-        } else if segment.ack == self.send.una && segment.length() == 0 {
-            self.bare_ack_repeats(cx, segment, window);
+        } else if segment.ack == self.send.una {
+            self.ack_repeats(cx, segment, window);
         }
         self.take_window(segment, window, advances);
         self.fin_may_be_acked(cx);
@@ -347,20 +347,26 @@ impl Connection {
             self.timers.stop(Timer::UserTimeout);
         }
         if self.send.is_outstanding() {
-            self.arm_retransmission(cx);
+            self.restart_timeout(cx);
             self.arm_user_timeout(cx);
         } else {
             self.timers.stop(Timer::Retransmit);
         }
     }
 
-    /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2).
+    /// An ACK that acknowledges nothing new: a duplicate if it says nothing else either (RFC 5681 section 2). What it
+    /// reports counts whatever it carries: a peer that sends data itself may have no bare ACK to tell it by (RFC 6675
+    /// section 2).
     //= docs/rfc/rfc5681.md#2-duplicate
-    fn bare_ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
-        let duplicate = self.send.is_outstanding() && window == self.send.window && window > 0;
+    fn ack_repeats(&mut self, cx: &Context<'_>, segment: &Segment<'_>, window: u32) {
+        let bare = segment.length() == 0;
+        if !bare && segment.options.sacks.as_slice().is_empty() {
+            return;
+        }
+        let duplicate = bare && self.send.is_outstanding() && window == self.send.window && window > 0;
         self.flow_acked(cx, segment, 0, duplicate);
         if self.timers.is_armed(Timer::Retransmit) {
-            self.adjust_retransmission(cx);
+            self.adjust_retransmission(cx, false);
         }
     }
 

@@ -199,13 +199,13 @@ impl Recovery {
     /// The timer expired that was not about a timeout.
     pub(crate) fn on_early_timer(&mut self, purpose: Purpose, news: &News<'_>, congestion: &mut Congestion) {
         match (self, purpose) {
-            (Recovery::Sack(sack), Purpose::Probe) => sack.on_probe_timeout(),
+            (Recovery::Sack(sack), Purpose::Probe) => sack.on_probe_timeout(congestion),
             (Recovery::Sack(sack), Purpose::Reorder) => sack.on_reorder_timeout(news, congestion),
             _ => {}
         }
     }
 
-    /// What the retransmission timer is to wait for, and how long: no longer than `rto`.
+    /// What the retransmission timer is to wait for, and how long: no longer than `rto`, which is left of the RTO.
     //= docs/rfc/rfc8985.md#8-timer
     //= docs/rfc/rfc8985.md#7.2-pto
     pub(crate) fn timer(

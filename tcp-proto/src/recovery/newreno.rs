@@ -118,7 +118,7 @@ impl NewReno {
             // What limited transmit sent does not count (RFC 5681 section 3.2, step 2).
             news.figures.count(Figure::FastRetransmit);
             //= docs/rfc/rfc5681.md#3.2-limited
-            congestion.on_loss(at.in_flight().min(congestion.window()), at.mss);
+            congestion.on_loss(at.in_flight(), at.mss);
             self.phase = Phase::Fast;
             self.recover = at.next;
             self.head_due = true;
@@ -149,15 +149,17 @@ impl NewReno {
                 self.echoes = false;
                 congestion.on_ack(&growth(before));
             }
-            _ if repaired => {
-                news.figures.count(Figure::Recovered);
-                self.end(at, congestion);
-            }
-            Phase::Fast => {
+            Phase::Fast if !repaired => {
                 news.figures.count(Figure::PartialAck);
                 self.on_partial_ack(acked, at);
             }
+            Phase::Fast => congestion.on_recovered(at.in_flight(), at.mss),
             Phase::Timeout => congestion.on_ack(&growth(congestion.window())),
+        }
+        if self.is_active() && repaired {
+            news.figures.count(Figure::Recovered);
+            self.end(at);
+            congestion.on_repaired();
         }
     }
 
@@ -172,11 +174,10 @@ impl NewReno {
     }
 
     //= docs/rfc/rfc6582.md#3.2-enter
-    fn end(&mut self, at: Outstanding, congestion: &mut Congestion) {
+    fn end(&mut self, at: Outstanding) {
         self.phase = Phase::Open;
         self.echoes = at.una == self.recover;
         self.inflation = 0;
-        congestion.on_recovered(at.in_flight(), at.mss);
     }
 
     /// The retransmission timer expired: all that is outstanding is taken for lost.

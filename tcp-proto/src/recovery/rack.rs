@@ -57,7 +57,8 @@ fn later(at: Instant, end: SeqNum, than: Instant, than_end: SeqNum) -> bool {
 }
 
 impl Rack {
-    /// A segment is known to have arrived. `echo_at`: when our clock showed the timestamp that came back, at the latest.
+    /// A segment is known to have arrived. `echo`: the timestamp that came back with its acknowledgment, our clock in ms;
+    /// `None`: that tells nothing of it.
     //= docs/rfc/rfc8985.md#6.2-2-newest
     //= docs/rfc/rfc8985.md#6.2-3-reordering
     pub(super) fn arrived(

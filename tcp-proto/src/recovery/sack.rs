@@ -11,6 +11,7 @@ use super::{Figure, News, Next, Outstanding};
 use crate::congestion::{Acked, Congestion, Prior};
 use crate::seq::{SeqNum, Span};
 use crate::time::Instant;
+use crate::wire::tcp::MAX_SACK_BLOCKS;
 
 /// Shortest and usual wait for a tail loss probe: below the first, the host's own delays look like losses.
 const LEAST_PROBE_TIMEOUT: Duration = Duration::from_millis(10);
@@ -34,12 +35,16 @@ struct Probe {
     end: SeqNum,
     /// Whether it repeated something.
     again: bool,
+    /// How much of the window was in use when it was due.
+    used: u32,
 }
 
 /// What a recovery that was needless gives back.
 #[derive(Clone, Copy, Debug)]
 struct Undo {
     prior: Prior,
+    /// SND.UNA when the recovery began: nothing before it was sent again by it.
+    from: SeqNum,
     /// Our clock when something was first sent again, ms; `None`: nothing was yet.
     stamp: Option<u32>,
     /// Segments sent again that the peer did not report as duplicates.
@@ -58,7 +63,8 @@ pub(crate) struct Sack {
     /// SND.NXT when recovery began.
     recover: SeqNum,
     probe: Option<Probe>,
-    probe_due: bool,
+    /// A probe is due; how much of the window was in use until then.
+    probe_due: Option<u32>,
     /// Whether the timer expired and the first segment has not been sent again since: it goes whatever is in flight.
     head_due: bool,
     undo: Option<Undo>,
@@ -76,7 +82,7 @@ impl Sack {
             phase: Phase::Open,
             recover: next,
             probe: None,
-            probe_due: false,
+            probe_due: None,
             head_due: false,
             undo: None,
             reorder_deadline: None,
@@ -98,7 +104,7 @@ impl Sack {
 
     /// Whether a probe is what is sent next.
     pub(super) fn is_probing(&self) -> bool {
-        self.probe_due
+        self.probe_due.is_some()
     }
 
     /// Whether what is sent is limited transmit: something was reported, and nothing found lost.
@@ -109,7 +115,7 @@ impl Sack {
     /// What to send next. `more`: whether there is something new that the peer's window allows.
     //= docs/rfc/rfc3042.md#2-sack
     pub(super) fn next(&self, at: Outstanding, window: u32, more: bool) -> Next {
-        if self.probe_due {
+        if self.is_probing() {
             return self.next_probe(at, more);
         }
         let budget = match &self.phase {
@@ -142,8 +148,8 @@ impl Sack {
     pub(super) fn on_sent(&mut self, span: Span, next: SeqNum, now: Instant) {
         let again = span.start.before(next);
         self.head_due = false;
-        if core::mem::take(&mut self.probe_due) {
-            self.probe = Some(Probe { end: span.end.latest(next), again });
+        if let Some(used) = self.probe_due.take() {
+            self.probe = Some(Probe { end: span.end.latest(next), again, used });
         }
         if let Phase::Fast(prr) = &mut self.phase {
             prr.on_sent(span.len());
@@ -173,7 +179,7 @@ impl Sack {
     /// An acceptable ACK arrived.
     pub(super) fn on_ack(&mut self, news: &News<'_>, congestion: &mut Congestion) -> Option<Duration> {
         let mut before = self.board.pipe();
-        self.probe_due = false;
+        self.probe_due = None;
         let duplicate = self.duplicate_report(news);
         let delivered = self.take_in(news);
         let rtt = self.rack.take_sample();
@@ -186,14 +192,10 @@ impl Sack {
             before = self.board.pipe() + delivered;
         }
         let _ = self.undo.take_if(|undo| undo.until.is_some_and(|until| news.at.una.at_or_after(until)));
-        let ends = self.is_active() && news.at.una.at_or_after(self.recover);
-        if ends {
-            news.figures.count(Figure::Recovered);
-            self.end(news.at.next, congestion);
-        }
+        let after_timeout = matches!(self.phase, Phase::Timeout);
         let acked = Acked {
             bytes: news.acked,
-            in_flight: if matches!(self.phase, Phase::Timeout) { congestion.window() } else { before },
+            in_flight: if after_timeout { congestion.window() } else { before },
             mss: news.at.mss,
             una: news.at.una,
             next: news.at.next,
@@ -201,16 +203,25 @@ impl Sack {
             rtt,
             smoothed: news.trips.smoothed,
         };
-        let found = self.detect(news);
-        match &mut self.phase {
-            Phase::Open if found > 0 => self.begin_fast(news, before, delivered, congestion),
-            Phase::Open if probe_lost => {
-                news.figures.count(Figure::ProbeRepaired);
-                congestion.on_loss(before.min(congestion.window()), news.at.mss);
+        let ends = self.is_active() && news.at.una.at_or_after(self.recover);
+        if ends {
+            // Slow start after a timeout has not ended with it.
+            if after_timeout {
+                congestion.on_ack(&acked);
             }
-            Phase::Open | Phase::Timeout if news.acked > 0 && !ends => congestion.on_ack(&acked),
-            Phase::Open | Phase::Timeout => {}
-            Phase::Fast(prr) => {
+            news.figures.count(Figure::Recovered);
+            self.end(news.at.next, congestion);
+        }
+        let found = self.detect(news);
+        match (&mut self.phase, probe_lost) {
+            (Phase::Open, _) if found > 0 => self.begin_fast(news, before, delivered, congestion),
+            (Phase::Open, Some(used)) => {
+                news.figures.count(Figure::ProbeRepaired);
+                congestion.on_loss(before.max(used), news.at.mss);
+            }
+            (Phase::Open | Phase::Timeout, _) if news.acked > 0 && !ends => congestion.on_ack(&acked),
+            (Phase::Open | Phase::Timeout, _) => {}
+            (Phase::Fast(prr), _) => {
                 if found > 0 {
                     news.figures.count(Figure::LostInRecovery);
                 }
@@ -221,17 +232,21 @@ impl Sack {
         rtt
     }
 
-    /// Notes what the ACK acknowledges and reports; octets of which we did not know.
+    /// Notes what the ACK acknowledges and reports, in the order of numbers: within one ACK nothing overtakes anything.
+    /// Octets of which we did not know.
     fn take_in(&mut self, news: &News<'_>) -> u32 {
         let Sack { board, rack, path, .. } = self;
-        let shortest = news.trips.shortest;
-        let mut arrived =
-            |segment: &super::scoreboard::Sent| rack.arrived(path, segment, news.now, news.echo, shortest);
-        let mut delivered = board.acknowledge(news.at.una, &mut arrived);
-        for span in news.sacks {
-            let sane = span.start.at_or_after(news.at.una) && span.start.before(span.end);
+        let (now, una, shortest) = (news.now, news.at.una, news.trips.shortest);
+        let mut delivered = board.acknowledge(una, |segment| rack.arrived(path, segment, now, news.echo, shortest));
+        let mut sacks = [Span::default(); MAX_SACK_BLOCKS];
+        let sacks = &mut sacks[..news.sacks.len().min(MAX_SACK_BLOCKS)];
+        sacks.copy_from_slice(&news.sacks[..sacks.len()]);
+        sacks.sort_unstable_by_key(|span| span.start - una);
+        for span in sacks {
+            let sane = span.start.at_or_after(una) && span.start.before(span.end);
             if sane && span.end.at_or_before(news.at.next) {
-                delivered += board.sack(*span, &mut arrived);
+                // The timestamp that comes back is that of the last segment in order, not of what is reported.
+                delivered += board.sack(*span, |segment| rack.arrived(path, segment, now, None, shortest));
             }
         }
         delivered
@@ -249,16 +264,16 @@ impl Sack {
     }
 
     /// Whether the probe repaired a loss that nothing else told of (RFC 8985 section 7.4.2): data sent after it are
-    /// acknowledged, and the peer did not report that it got the probe's twice.
+    /// acknowledged, and the peer did not report that it got the probe's twice. How much of the window was in use then.
     //= docs/rfc/rfc8985.md#7.4-detect
-    fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> bool {
-        let Some(probe) = self.probe.filter(|probe| news.at.una.at_or_after(probe.end)) else { return false };
+    fn judge_probe(&mut self, news: &News<'_>, duplicate: Option<Span>) -> Option<u32> {
+        let probe = self.probe.filter(|probe| news.at.una.at_or_after(probe.end))?;
         let beyond = news.at.una.after(probe.end);
         let told = !probe.again || duplicate.is_some() || (news.acked == 0 && news.is_duplicate);
         if told || beyond {
             self.probe = None;
         }
-        beyond && !told
+        (beyond && !told).then_some(probe.used)
     }
 
     /// Undoes a recovery when the ACK shows that what was sent again had arrived the first time: by the timestamp of
@@ -269,6 +284,9 @@ impl Sack {
         let Some(undo) = &mut self.undo else { return false };
         let Some(stamp) = undo.stamp else { return false };
         let first_sending = news.acked > 0 && news.echo.is_some_and(|echo| (echo.wrapping_sub(stamp) as i32) < 0);
+        // The network may have doubled something, too.
+        let board = &self.board;
+        let duplicate = duplicate.filter(|twice| twice.end.after(undo.from) && !board.was_sent_once(twice.start));
         if let Some(twice) = duplicate {
             let segments = twice.len().div_ceil(news.at.mss.max(1)).max(1);
             undo.unexplained = undo.unexplained.saturating_sub(segments);
@@ -301,8 +319,8 @@ impl Sack {
 
     fn begin_fast(&mut self, news: &News<'_>, in_flight: u32, delivered: u32, congestion: &mut Congestion) {
         news.figures.count(Figure::RackRecovery);
-        self.note_undo(congestion);
-        congestion.on_loss(in_flight.min(congestion.window()), news.at.mss);
+        self.note_undo(news.at.una, congestion);
+        congestion.on_loss(in_flight, news.at.mss);
         let mut prr = Prr::begin(in_flight, congestion.window());
         prr.on_ack(Told { delivered: delivered.max(1), pipe: self.board.pipe(), is_safe: false, mss: news.at.mss });
         self.phase = Phase::Fast(prr);
@@ -310,8 +328,8 @@ impl Sack {
         self.probe = None;
     }
 
-    fn note_undo(&mut self, congestion: &Congestion) {
-        self.undo = Some(Undo { prior: congestion.prior(), stamp: None, unexplained: 0, until: None });
+    fn note_undo(&mut self, from: SeqNum, congestion: &Congestion) {
+        self.undo = Some(Undo { prior: congestion.prior(), from, stamp: None, unexplained: 0, until: None });
     }
 
     fn end(&mut self, next: SeqNum, congestion: &mut Congestion) {
@@ -332,14 +350,14 @@ impl Sack {
         // A loss of the same data that was found before has had its effect already.
         let first = !self.is_active();
         if first {
-            self.note_undo(congestion);
+            self.note_undo(at.una, congestion);
         }
         // RFC 2018 section 8: the peer may have forgotten what it reported.
         if self.board.head_is_sacked() {
             news.figures.count(Figure::Reneging);
             self.board.forget_sacks();
         }
-        let in_flight = (at.in_flight() - self.board.sacked()).min(congestion.window());
+        let in_flight = at.in_flight() - self.board.sacked();
         congestion.on_timeout(in_flight, at.mss, first);
         let window = self.reordering_window(at.mss, news.trips);
         self.rack.time_out(&mut self.board, window, news.now);
@@ -347,7 +365,7 @@ impl Sack {
         self.head_due = true;
         self.recover = at.next;
         self.reorder_deadline = None;
-        (self.probe, self.probe_due) = (None, false);
+        (self.probe, self.probe_due) = (None, None);
     }
 
     /// The reordering window of something has passed.
@@ -362,8 +380,8 @@ impl Sack {
     }
 
     /// The probe timer expired.
-    pub(super) fn on_probe_timeout(&mut self) {
-        self.probe_due = !self.board.is_empty();
+    pub(super) fn on_probe_timeout(&mut self, congestion: &Congestion) {
+        self.probe_due = (!self.board.is_empty()).then(|| congestion.used(self.board.pipe()));
     }
 
     /// When a reordering window ends, if one does.

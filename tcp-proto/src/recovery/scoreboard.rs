@@ -195,6 +195,12 @@ impl Scoreboard {
         self.segments.iter().take_while(move |segment| segment.span.end.at_or_before(una))
     }
 
+    /// Whether `seq` belongs to a segment that was sent only once.
+    pub(super) fn was_sent_once(&self, seq: SeqNum) -> bool {
+        let around = self.segments.get(self.index_of(seq));
+        around.is_some_and(|segment| segment.span.start.at_or_before(seq) && !segment.again)
+    }
+
     /// The last segment, unless the peer has it.
     pub(super) fn last(&self) -> Option<Span> {
         self.segments.back().filter(|segment| !segment.is_sacked()).map(|segment| segment.span)
