@@ -189,15 +189,9 @@ impl Observer {
         }
         trace::sent(now, host, queue, &segment);
         if queue.is_some_and(|queue| self.comes_again(host, queue, &segment)) {
-            self.checkers.iter_mut().for_each(|checker| checker.begins_again(segment.source, segment.destination));
+            self.checkers.iter_mut().for_each(|checker| checker.begins_again(&segment));
         }
-        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up; and
-        // so is the RST that answers that.
-        let stranger = match (segment.flags.ack, segment.flags.rst) {
-            (true, _) => self.strangers.contains(&segment.ack),
-            (false, rst) => rst && self.strangers.contains(&segment.seq),
-        };
-        for checker in self.checkers.iter_mut().filter(|_| !stranger) {
+        for checker in &mut self.checkers {
             checker.segment(Segment::clone(&segment));
         }
         if let Some(report) = self.checkers[host].report() {
@@ -287,13 +281,11 @@ impl Observer {
 
     /// Somebody else than the hosts sends a frame to host `1 - host`, in the name of `host`: it may draw a reset.
     pub fn forged(&mut self, now: Instant, host: usize, bytes: &[u8]) {
-        let Some(mut segment) = Segment::parse(now.since(self.began), bytes) else { return };
+        let Some(segment) = Segment::parse(now.since(self.began), bytes) else { return };
         trace::say(now, || format!("forged {}", segment.to_string().trim_start()));
         if segment.flags.syn {
             self.strangers.insert(segment.seq.wrapping_add(1));
         }
-        // Whoever forges a SYN does not change what the peer offered.
-        segment.flags.syn = false;
         self.checkers[1 - host].segment(segment);
     }
 
