@@ -176,11 +176,9 @@ impl Stack {
 
     /// Somebody deleted the entry of a connection: there is none any more, and its peer is reset.
     pub fn lose_entry(&mut self, now: Instant, key: &ConnectionKey) {
-        match self.find_slot(key) {
-            Some(slot) if slot & RECORD != 0 => self.end_record(now, slot & !RECORD),
-            Some(index) => self.abort(now, index),
-            None => {}
-        }
+        let Some(slot) = self.find_slot(key) else { return };
+        self.shared.figures.count(Figure::EntryLost);
+        if slot & RECORD != 0 { self.end_record(now, slot & !RECORD) } else { self.abort(now, slot) }
     }
 
     // What the outside fetches.
