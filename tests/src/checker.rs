@@ -18,7 +18,8 @@ const REPORTED_SEGMENTS: usize = 30;
 /// Acknowledgment numbers of a peer that are remembered, at most: a RST without ACK answers a recent segment.
 const REMEMBERED_ACKS: usize = 10_000;
 
-/// SYNs that are remembered of each end of a flow, at most: those that may still be settled on are recent, too.
+/// SYNs that are remembered of each end of a flow, at most, and FINs of the peer's: those that still matter are recent,
+/// too.
 const REMEMBERED_SYNS: usize = 16;
 
 /// Judges captured frames as they come and keeps the segments for the tests to look at.
@@ -54,7 +55,8 @@ pub enum Rule {
     TcpChecksum,
     /// The options can be parsed.
     OptionsWellFormed,
-    /// RFC 9293 section 3.8.6: the right edge of the window never moves left.
+    /// RFC 9293 section 3.8.6: the right edge of the window never moves left, as long as the peer may have more to say:
+    /// once its FIN is acknowledged no window means anything.
     WindowNeverShrinks,
 }
 
@@ -78,6 +80,8 @@ struct Flow {
     openings: Vec<Opening>,
     /// The peer's SYNs, the last one at the end.
     peer_syns: Vec<PeerSyn>,
+    /// The numbers after the peer's FINs, that of the last one at the end.
+    peer_ends: Vec<u32>,
     /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
     peer_acks: HashSet<u32>,
 }
@@ -279,7 +283,8 @@ impl Flow {
             remember(&mut self.openings, Opening::new(segment));
         }
         let syns = std::mem::take(&mut self.peer_syns);
-        let broken = self.opening_of(segment).and_then(|opening| opening.sent(segment, &syns));
+        let peer_has_ended = segment.flags.ack && self.peer_ends.contains(&segment.ack);
+        let broken = self.opening_of(segment).and_then(|opening| opening.sent(segment, &syns, peer_has_ended));
         self.peer_syns = syns;
         broken
     }
@@ -295,12 +300,13 @@ impl Flow {
 
     /// Learns from a segment that the peer sent.
     fn received(&mut self, segment: &Segment) {
+        let end = segment.seq.wrapping_add(segment.sequence_length());
+        if segment.flags.fin {
+            self.peer_ends.retain(|known| *known != end);
+            remember(&mut self.peer_ends, end);
+        }
         if segment.flags.syn {
-            let syn = PeerSyn {
-                isn: segment.seq,
-                end: segment.seq.wrapping_add(segment.sequence_length()),
-                scale: Offer::of(segment),
-            };
+            let syn = PeerSyn { isn: segment.seq, end, scale: Offer::of(segment) };
             self.peer_syns.retain(|known| known.isn != syn.isn);
             remember(&mut self.peer_syns, syn);
         }
@@ -361,18 +367,18 @@ impl Opening {
         if sent { 0 } else { from(self.next).min(self.isn.wrapping_sub(segment.seq)) }
     }
 
-    /// Judges a segment of this connection's.
-    fn sent(&mut self, segment: &Segment, peer_syns: &[PeerSyn]) -> Option<(Rule, String)> {
+    /// Judges a segment of this connection's; whether it acknowledges the peer's FIN.
+    fn sent(&mut self, segment: &Segment, syns: &[PeerSyn], peer_has_ended: bool) -> Option<(Rule, String)> {
         if segment.flags.syn {
             self.scale = Offer::of(segment);
         }
-        self.follow_peer(segment, peer_syns);
+        self.follow_peer(segment, syns);
         let end = segment.seq.wrapping_add(segment.sequence_length());
         if end.wrapping_sub(self.next) as i32 > 0 {
             self.next = end;
         }
         self.acknowledged |= segment.flags.ack;
-        self.check_window(segment)
+        if peer_has_ended { None } else { self.check_window(segment) }
     }
 
     /// Until xtcp has settled, another SYN of the peer's may prove to be the right one, with numbers of its own: edges
@@ -670,6 +676,27 @@ mod tests {
         frames.push(from_xtcp(header(101, Some(504), 1000)));
         frames.push(from_xtcp(header(101, Some(511), 999)));
         assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn a_window_means_nothing_once_the_peers_fin_is_acknowledged() {
+        let ends = |last: &[TcpHeader]| {
+            let mut frames = handshake();
+            frames.push(from_peer({
+                let mut fin = header(101, Some(101), 1000);
+                (fin.sequence_number, fin.fin) = (501, true);
+                fin
+            }));
+            frames.push(from_xtcp(header(101, Some(504), 1000)));
+            frames.extend(last.iter().cloned().map(from_xtcp));
+            check(&frames)
+        };
+        // "abc", and the FIN.
+        let (before, after) = (504, 505);
+        assert_eq!(ends(&[header(101, Some(before), 999)]), [Rule::WindowNeverShrinks]);
+        assert_eq!(ends(&[header(101, Some(after), u16::MAX), header(101, Some(after), 999)]), []);
+        let forged = [header(101, Some(after), 10), header(101, Some(after + 8), 900)];
+        assert_eq!(ends(&forged), [Rule::WindowNeverShrinks], "what goes on was not ended by that FIN");
     }
 
     #[test]
