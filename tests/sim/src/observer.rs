@@ -253,13 +253,11 @@ impl Observer {
             return cookie;
         }
         let first = &self.ends[cookie];
-        let mut arrived = Ranges::default();
-        arrived.add(0, 1);
         let second = End {
             peer: None,
             next: 1,
             fin: None,
-            arrived,
+            arrived: first.arrived.clone(),
             acked: 1,
             known_acked: 1,
             acknowledges: None,
@@ -298,27 +296,27 @@ impl Observer {
 
     /// A frame that an end sent reached a worker of the other host, unharmed.
     pub fn arrived(&mut self, end: usize, segment: &Segment) {
-        let sender = &mut self.ends[end];
+        let sender = &self.ends[end];
         let start = relative(segment.seq, sender.iss);
         let newest = start >= sender.arrived.contiguous() && start < sender.edge;
-        sender.arrived.add(start, start + i64::from(segment.sequence_length()));
+        let (peer, window) = (sender.peer, i64::from(segment.window) << self.shift(end, segment));
         let clock = segment.timestamps.map(|(value, _)| value);
-        let Some(peer) = sender.peer.filter(|_| segment.flags.ack) else {
+        for twin in self.twins(end) {
+            self.ends[twin].arrived.add(start, start + i64::from(segment.sequence_length()));
+        }
+        let Some(peer) = peer.filter(|_| segment.flags.ack) else {
             self.syn_arrived(end, clock);
             return;
         };
-        let window = i64::from(segment.window) << self.shift(end, segment);
-        let hearer = &mut self.ends[peer];
-        let ack = relative(segment.ack, hearer.iss);
-        hearer.acked = hearer.acked.max(ack);
-        // What comes from behind the window or from the past is not believed, nor is its ACK.
-        let past = clock.zip(hearer.heard_clock).is_some_and(|(now, heard)| (now.wrapping_sub(heard) as i32) < 0);
-        if newest && !past {
-            hearer.known_acked = hearer.known_acked.max(ack);
+        for twin in self.twins(peer) {
+            self.ends[twin].hear(segment.ack, window, clock, newest);
         }
-        hearer.edge = hearer.edge.max(ack + window);
-        hearer.answered |= hearer.first_flight > 0;
-        hearer.heard_clock = later(hearer.heard_clock, clock);
+    }
+
+    /// The ends with the same numbers: several connections may come of one cookie, one after the other.
+    fn twins(&self, end: usize) -> Vec<usize> {
+        let name = |end: &End| (end.host, end.ports, end.iss);
+        (0..self.ends.len()).filter(|&other| name(&self.ends[other]) == name(&self.ends[end])).collect()
     }
 
     /// Segments that the hosts sent.
@@ -503,6 +501,21 @@ impl Observer {
 }
 
 impl End {
+    /// A segment of the other end's has reached it, whose ACK it must believe if that is the `newest`.
+    fn hear(&mut self, ack: u32, window: i64, clock: Option<u32>, newest: bool) {
+        let ack = relative(ack, self.iss);
+        self.acked = self.acked.max(ack);
+        // What comes from behind the window or from the past is not believed, nor is its ACK; nor one of what was never
+        // sent, but by a twin.
+        let past = clock.zip(self.heard_clock).is_some_and(|(now, heard)| (now.wrapping_sub(heard) as i32) < 0);
+        if newest && !past && ack <= self.next {
+            self.known_acked = self.known_acked.max(ack);
+        }
+        self.edge = self.edge.max(ack + window);
+        self.answered |= self.first_flight > 0;
+        self.heard_clock = later(self.heard_clock, clock);
+    }
+
     /// Nothing is sent beyond the right edge but the one octet of a probe; and before the first ACK no more than the
     /// initial window (RFC 6928).
     fn judge_window(&mut self, start: i64, after: i64, syn: bool, length: usize) {
