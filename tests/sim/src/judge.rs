@@ -17,6 +17,9 @@ const FLIGHT_SLACK: u32 = 3;
 /// Time by which the stack's wheel may be late.
 const TICK: Duration = Duration::from_millis(1);
 
+/// A connection in TIME_WAIT answers what is repeated, but for the FIN, no more often than this.
+const ACK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A connection of a worker.
 type Name = (usize, usize, ConnectionKey);
 
@@ -135,7 +138,10 @@ impl Judge {
                     let probe = if self.probes { 2 * row.srtt.unwrap_or_default() } else { Duration::ZERO };
                     // A listener that has just repeated its SYN-ACK does not answer the next SYN.
                     let once_more = if row.state == State::SYN_SENT { 2 * row.rto } else { Duration::ZERO };
-                    let by = now + probe + row.rto + once_more + 2 * self.round_trip + queued;
+                    // What is repeated in that interval stays unanswered, and the next time is as far again.
+                    let limited = is_in_time_wait(&hosts[1 - host.number], &row.key, now);
+                    let seldom = if limited { 3 * ACK_INTERVAL + 2 * row.rto } else { Duration::ZERO };
+                    let by = now + probe + row.rto + once_more + seldom + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
                     crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
@@ -175,6 +181,13 @@ fn meets_silence(peer: &Host, key: &ConnectionKey) -> bool {
     let theirs = ConnectionKey::new(key.remote(), key.local());
     let forgotten = peer.workers.iter().all(|worker| !worker.stack.has_connection(&theirs));
     forgotten && key.remote_port == LISTEN_PORT && peer.tcp().syn_cookies != SynCookies::Never
+}
+
+/// Whether the peer of this connection is in TIME_WAIT.
+fn is_in_time_wait(peer: &Host, key: &ConnectionKey, now: Instant) -> bool {
+    let theirs = ConnectionKey::new(key.remote(), key.local());
+    let mut all = peer.workers.iter().flat_map(|worker| rows(&worker.stack, now));
+    all.any(|row| row.key == theirs && row.state == State::TIME_WAIT)
 }
 
 fn rows(stack: &Stack, now: Instant) -> Vec<ConnectionInfo> {
