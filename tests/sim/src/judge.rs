@@ -65,7 +65,8 @@ impl Judge {
                 && host.tcp.syn_backlog > 1
                 && host.tcp.backlog > 1
         });
-        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || plan.deaf_after.is_some();
+        let ends = faults.deletion > 0 || plan.deaf_after.is_some();
+        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || ends;
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
         let mut ports: Vec<u16> = plan.talks.iter().map(|talk| talk.port).collect();
