@@ -14,6 +14,9 @@ use crate::plan::{Opener, Plan};
 /// although less would have fit.
 const FLIGHT_SLACK: u32 = 3;
 
+/// Figures that count recoveries found needless.
+const UNDO: [&str; 2] = ["eifel_undo", "duplicate_undo"];
+
 /// Time by which the stack's wheel may be late.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -27,6 +30,8 @@ type Name = (usize, usize, ConnectionKey);
 pub struct Judge {
     /// SND.NXT after the last turn, and the most that was in flight since it fitted the congestion window.
     flights: HashMap<Name, (u32, u32)>,
+    /// How often each worker's connections found a recovery needless.
+    undone: HashMap<(usize, usize), u64>,
     demands: Vec<Demand>,
     /// A round trip takes no longer when nothing is wrong.
     round_trip: Duration,
@@ -74,6 +79,7 @@ impl Judge {
         Judge {
             reopens: ports.len() < plan.talks.len(),
             flights: HashMap::new(),
+            undone: HashMap::new(),
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
             may_demand: roomy && !mtu && !forgets,
@@ -95,6 +101,8 @@ impl Judge {
         let memory = stack.buffer_memory();
         assert!(memory <= self.memory[host.number], "{memory} bytes in buffers");
         let rows = rows(stack, now);
+        let undone = stack.figures().iter().filter(|(name, _)| UNDO.contains(name)).map(|(_, count)| count).sum();
+        let undoes = self.undone.insert((host.number, queue), undone).is_some_and(|before| before != undone);
         for row in &rows {
             judge_numbers(row);
             let said = said(host, queue, row);
@@ -105,14 +113,16 @@ impl Judge {
                 deadline.is_none_or(|at| at + TICK >= wakes),
                 "a timer is due before the worker is turned: {row:?}"
             );
-            self.judge_flight((host.number, queue, row.key), row);
+            self.judge_flight((host.number, queue, row.key), row, undoes);
         }
     }
 
     /// What is in flight after something new was sent fits the congestion window, or is no more than before: during a recovery
-    /// it comes down step by step (RFC 9937).
-    fn judge_flight(&mut self, name: Name, row: &ConnectionInfo) {
+    /// it comes down step by step (RFC 9937). When one proves needless (`undoes`), what was taken for lost is in flight
+    /// again.
+    fn judge_flight(&mut self, name: Name, row: &ConnectionInfo, undoes: bool) {
         let (next, high) = self.flights.get(&name).copied().unwrap_or((row.snd_nxt, 0));
+        let high = if undoes { high.max(row.in_flight) } else { high };
         let now_high = if row.in_flight <= row.cwnd { row.in_flight } else { high.max(row.in_flight) };
         self.flights.insert(name, (row.snd_nxt, now_high));
         let sent_new = next != row.snd_nxt && row.state.is_synchronized();
