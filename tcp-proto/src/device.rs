@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use tcp_common::layout::FLAG_COOKIE;
 use tcp_common::{ConnectionKey, ConnectionValue};
 
 use crate::api::{Event, NoEntry};
@@ -86,6 +87,7 @@ pub fn turn<D: Device>(
             stack.lose_entry(now, &key);
         }
     }
+    stack.reset_strangers(now, |key| device.lookup(key).is_some_and(|entry| entry.flags & FLAG_COOKIE != 0));
     if device.prolongs_time_waits() {
         for key in stack.time_waits_due(now) {
             let deadline = device.lookup(&key).map_or(now, |entry| Instant::from_nanos(entry.deadline_ns));

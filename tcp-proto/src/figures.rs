@@ -110,6 +110,8 @@ counted! {
     CookieBad => "cookie_bad",
     /// A SYN succeeded a connection in TIME_WAIT (RFC 6191).
     TimeWaitReused => "time_wait_reused",
+    /// A connection was ended because somebody had deleted its entry of the connection table.
+    EntryLost => "entry_lost",
     /// A writer waited for memory.
     Starved => "starved",
     /// What waited behind a gap was given up so that the bytes of the gap had memory.

@@ -89,6 +89,8 @@ pub struct Stack {
     cookie_keys: CookieKeys,
     /// What the XDP program is to be told.
     cookie_demands: Vec<CookieDemand>,
+    /// Resets of strangers that may be none: the XDP program may have made an entry for their cookie.
+    doubtful_resets: Vec<Outgoing>,
     counts: [usize; State::ALL.len()],
 }
 
@@ -123,6 +125,7 @@ impl Stack {
             changes: TableChanges::default(),
             cookie_keys: CookieKeys::default(),
             cookie_demands: Vec::new(),
+            doubtful_resets: Vec::new(),
             counts: [0; State::ALL.len()],
         }
     }
@@ -178,11 +181,9 @@ impl Stack {
 
     /// Somebody deleted the entry of a connection: there is none any more, and its peer is reset.
     pub fn lose_entry(&mut self, now: Instant, key: &ConnectionKey) {
-        match self.find_slot(key) {
-            Some(slot) if slot & RECORD != 0 => self.end_record(now, slot & !RECORD),
-            Some(index) => self.abort(now, index),
-            None => {}
-        }
+        let Some(slot) = self.find_slot(key) else { return };
+        self.shared.figures.count(Figure::EntryLost);
+        if slot & RECORD != 0 { self.end_record(now, slot & !RECORD) } else { self.abort(now, slot) }
     }
 
     // What the outside fetches.
@@ -550,7 +551,9 @@ impl Stack {
         };
         let (ttl, dscp) = config.map_or((64, 0), |config| (config.ttl, config.dscp));
         let options = Options::default();
-        self.shared.reply(now, Outgoing { key, link, ttl, dscp, ect: false, seq, ack, flags, window: 0, options });
+        let reset = Outgoing { key, link, ttl, dscp, ect: false, seq, ack, flags, window: 0, options };
+        let doubtful = config.is_some_and(|config| self.may_be_behind_cookie(config, segment));
+        if doubtful { self.doubt(reset) } else { self.shared.reply(now, reset) }
     }
 
     /// A SYN to a listener makes a half-open connection, as long as there is room. `above`: numbers of a

@@ -254,6 +254,31 @@ fn beside_a_program_that_answers_a_half_open_peer_is_reset_unless_a_cookie_came_
     t.stack("R 900:900");
 }
 
+#[test]
+fn what_follows_a_cookie_that_was_lost_behind_the_program_is_not_reset() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    // The program took the cookie in 1:11, which then found the ring full; nothing else told the stack of cookies.
+    t.has_programs_entry = true;
+    t.peer("PA 11:21 ack 1");
+    t.peer("FA 21:21 ack 1");
+    t.quiet();
+    assert_eq!((t.drops("no_cookie"), t.cookies(), t.state()), (2, [0, 0, 2], State::CLOSED));
+    t.peer("PA 1:11 ack 1");
+    t.stack(". 1:1 ack 11");
+    assert_eq!(t.state(), State::ESTABLISHED);
+}
+
+#[test]
+fn resets_that_wait_for_a_word_of_the_programs_entries_are_no_more_than_replies_may_wait() {
+    let mut t = beside_a_program(bare(SynCookies::Auto), "S 0:0 <mss 1460>");
+    let data = t.frame(&Seg::parse("PA 11:21 ack 1"), &[]);
+    (0..256 + 2).for_each(|_| t.stack.handle_frame(t.now, &data));
+    assert_eq!(t.drops("reply_queue_full"), 2);
+    t.stack.reset_strangers(t.now, |_| true);
+    t.quiet();
+    assert_eq!(t.drops("no_cookie"), 256);
+}
+
 // What comes back.
 
 #[test]

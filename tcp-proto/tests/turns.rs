@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use common::crowd::{Crowd, PEER_ISN};
 use common::{Seg, frame, plain, read_frame};
-use tcp_proto::{ConnectionId, ConnectionKey, ConnectionValue, Device, NoEntry, StackConfig, State, turn};
+use tcp_common::layout::FLAG_COOKIE;
+use tcp_proto::{
+    ConnectionId, ConnectionKey, ConnectionValue, Device, NoEntry, StackConfig, State, SynCookies, TcpConfig, turn,
+};
 
 /// Most frames that a turn sends.
 const TURN: usize = 64;
@@ -28,6 +31,10 @@ struct Record {
     seq: u32,
     /// Acknowledgment number of the last frame.
     ack: u32,
+    /// Connections of frames for which the program found no entry.
+    strangers: Vec<ConnectionKey>,
+    /// What an entry says that is asked for; `None`: there is none.
+    entry: Option<ConnectionValue>,
 }
 
 impl Device for Record {
@@ -59,6 +66,14 @@ impl Device for Record {
 
     fn remove(&mut self, keys: &[ConnectionKey]) {
         self.removed.extend(keys);
+    }
+
+    fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        std::mem::take(&mut self.strangers)
+    }
+
+    fn lookup(&mut self, _: &ConnectionKey) -> Option<ConnectionValue> {
+        self.entry
     }
 }
 
@@ -132,8 +147,7 @@ fn a_state_that_lasts_is_in_the_connection_table_within_milliseconds_and_written
     crowd.now = due;
     device.turn(&mut crowd);
     device.turn(&mut crowd);
-    let key = ConnectionKey::new(common::LOCAL.parse().unwrap(), SocketAddr::from(([10, 0, 0, 2], 1)));
-    assert_eq!(device.updated, [(key, State::ESTABLISHED)]);
+    assert_eq!(device.updated, [(key(1), State::ESTABLISHED)]);
 }
 
 #[test]
@@ -162,4 +176,37 @@ fn states_that_pass_at_once_cost_no_write() {
     crowd.now += STATE_DELAY;
     device.turn(&mut crowd);
     assert_eq!((device.inserted.len(), device.updated, device.removed.len()), (1, vec![], 1));
+}
+
+/// The connection of the peer at `port`.
+fn key(port: u16) -> ConnectionKey {
+    ConnectionKey::new(common::LOCAL.parse().unwrap(), SocketAddr::from(([10, 0, 0, 2], port)))
+}
+
+#[test]
+fn a_connection_whose_entry_somebody_deleted_is_reset_and_one_whose_entry_came_late_is_not() {
+    let mut crowd = Crowd::new(StackConfig::default(), plain());
+    crowd.open(1);
+    let entry = Some(ConnectionValue::default());
+    let mut device = Record { strangers: vec![key(1)], entry, ..Record::default() };
+    device.turn(&mut crowd);
+    assert_eq!((crowd.stack.count(State::ESTABLISHED), &device.sent_to[..]), (1, &[][..]));
+    let mut device = Record { strangers: vec![key(2), key(1)], ..Record::default() };
+    device.turn(&mut crowd);
+    assert_eq!((crowd.stack.count(State::ESTABLISHED), device.sent_to, device.removed), (0, vec![1], vec![key(1)]));
+    let lost = crowd.stack.figures().into_iter().find(|(name, _)| *name == "entry_lost");
+    assert_eq!(lost, Some(("entry_lost", 1)));
+}
+
+#[test]
+fn a_strangers_data_are_reset_unless_the_program_made_an_entry_for_a_cookie() {
+    let config = TcpConfig { syn_cookies: SynCookies::Auto, ..plain() };
+    let mut crowd = Crowd::new(StackConfig { program_answers: true, ..StackConfig::default() }, config);
+    let entry = |flags| Some(ConnectionValue { flags, ..ConnectionValue::default() });
+    for (entry, reset) in [(None, true), (entry(0), true), (entry(FLAG_COOKIE), false)] {
+        crowd.send(1, "PA 0:10", PEER_ISN, 900);
+        let mut device = Record { entry, ..Record::default() };
+        device.turn(&mut crowd);
+        assert_eq!((device.sent_to.len(), device.seq == 900), (usize::from(reset), reset), "{entry:?}");
+    }
 }

@@ -18,6 +18,10 @@ const REPORTED_SEGMENTS: usize = 30;
 /// Acknowledgment numbers of a peer that are remembered, at most: a RST without ACK answers a recent segment.
 const REMEMBERED_ACKS: usize = 10_000;
 
+/// SYNs that are remembered of each end of a flow, at most, and FINs of the peer's: those that still matter are recent,
+/// too.
+const REMEMBERED_SYNS: usize = 16;
+
 /// Judges captured frames as they come and keeps the segments for the tests to look at.
 #[derive(Debug)]
 pub struct Checker {
@@ -51,7 +55,8 @@ pub enum Rule {
     TcpChecksum,
     /// The options can be parsed.
     OptionsWellFormed,
-    /// RFC 9293 section 3.8.6: the right edge of the window never moves left.
+    /// RFC 9293 section 3.8.6: the right edge of the window never moves left, as long as the peer may have more to say:
+    /// once its FIN is acknowledged no window means anything.
     WindowNeverShrinks,
 }
 
@@ -69,33 +74,53 @@ pub struct Violation {
 /// What has been seen of a flow.
 #[derive(Debug, Default)]
 struct Flow {
-    /// xtcp's initial sequence number, from its last SYN.
-    isn: Option<u32>,
-    /// Whether xtcp has sent a segment with ACK since that SYN.
-    acknowledged: bool,
-    /// Window scale that xtcp's SYN and the peer's SYN offered; scaling needs both (RFC 7323 section 2.2).
-    our_scale: Offer,
-    peer_scale: Offer,
-    /// The right edge offered last.
-    right_edge: Option<u32>,
-    /// The right edge that its SYN offered last.
-    syn_edge: Option<u32>,
-    /// The number of the peer's SYN that xtcp acknowledges: the edges count from it.
-    peer_isn: Option<u32>,
-    /// The peer's last SYN: its number, and the one after what it carried.
-    peer_syn: Option<(u32, u32)>,
-    /// Whether xtcp has sent a segment with ACK and without SYN since its SYN: then it has settled on a SYN.
-    settled: bool,
+    /// The connections that xtcp's SYNs began, the one whose segment was seen last at the end. There may be several at a
+    /// time: of two copies of the peer's SYN one may be kept and the other be answered with a cookie, or each with
+    /// another cookie, and only what follows tells on which of them the two ends settled.
+    openings: Vec<Opening>,
+    /// The peer's SYNs, the last one at the end.
+    peer_syns: Vec<PeerSyn>,
+    /// The numbers after the peer's FINs, that of the last one at the end.
+    peer_ends: Vec<u32>,
     /// Acknowledgment numbers that the peer has sent: the sequence numbers that a RST without ACK may carry.
     peer_acks: HashSet<u32>,
 }
 
+/// A SYN of xtcp's with a number of its own, and what followed it.
+#[derive(Debug)]
+struct Opening {
+    /// Its initial sequence number.
+    isn: u32,
+    /// The number after everything that was sent.
+    next: u32,
+    /// Whether xtcp has sent a segment with ACK.
+    acknowledged: bool,
+    /// Window scale that the SYN offered; scaling needs both ends' offers (RFC 7323 section 2.2).
+    scale: Offer,
+    /// The right edge offered last.
+    right_edge: Option<u32>,
+    /// The right edge that its SYN offered last.
+    syn_edge: Option<u32>,
+    /// The peer's SYN that xtcp acknowledges: the edges count from its number.
+    peer: Option<PeerSyn>,
+    /// Whether xtcp has sent a segment with ACK and without SYN: then it has settled on a SYN of the peer's.
+    settled: bool,
+}
+
+/// A SYN of the peer's.
+#[derive(Clone, Copy, Debug)]
+struct PeerSyn {
+    /// Its number.
+    isn: u32,
+    /// The number after what it carried.
+    end: u32,
+    /// Window scale that it offered.
+    scale: Offer,
+}
+
 /// What a SYN said about window scaling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offer {
-    /// The SYN was not seen.
-    #[default]
-    Unknown,
     /// It had no such option.
     None,
     /// It offered this shift.
@@ -152,11 +177,12 @@ impl Checker {
         }
     }
 
-    /// A connection of xtcp's begins without a SYN, because an old cookie came back: windows of the one before do not
-    /// bind it.
-    pub fn begins_again(&mut self, source: SocketAddr, destination: SocketAddr) {
-        if let Some(flow) = self.flows.get_mut(&(source, destination)) {
-            (flow.right_edge, flow.syn_edge) = (None, None);
+    /// With `segment` a connection of xtcp's begins without a SYN, because an old cookie came back: windows of the one
+    /// before do not bind it.
+    pub fn begins_again(&mut self, segment: &Segment) {
+        let flow = self.flows.get_mut(&(segment.source, segment.destination));
+        if let Some(opening) = flow.and_then(|flow| flow.opening_of(segment)) {
+            opening.forget_edges();
         }
     }
 
@@ -237,54 +263,52 @@ impl Checker {
 impl Flow {
     /// Judges a segment that xtcp sent.
     fn sent(&mut self, segment: &Segment) -> Vec<(Rule, String)> {
-        if segment.flags.syn {
-            self.sent_syn(segment);
-        }
-        self.follow_peer(segment);
         let found = [
             self.check_ack(segment),
             check_syn_options(segment),
             check_header(segment),
             check_checksums(segment),
-            self.check_window(segment),
+            self.follow(segment),
         ];
-        self.acknowledged |= segment.flags.ack && !segment.flags.rst;
         found.into_iter().flatten().collect()
     }
 
-    /// A SYN with a new sequence number begins a new incarnation: nothing of the old one binds it.
-    fn sent_syn(&mut self, segment: &Segment) {
-        if self.isn != Some(segment.seq) {
-            let peer_scale = if segment.flags.ack { self.peer_scale } else { Offer::Unknown };
-            // What the peer acknowledged before may still draw a RST.
-            let peer_acks = std::mem::take(&mut self.peer_acks);
-            let peer_syn = self.peer_syn;
-            *self = Flow { isn: Some(segment.seq), peer_scale, peer_acks, peer_syn, ..Flow::default() };
+    /// Finds what a segment that xtcp sent belongs to, and judges it by what preceded it there. A RST may be about any
+    /// segment, and says nothing of windows.
+    fn follow(&mut self, segment: &Segment) -> Option<(Rule, String)> {
+        if segment.flags.rst {
+            return None;
         }
-        self.our_scale = Offer::of(segment);
+        if segment.flags.syn && self.openings.iter().all(|opening| opening.isn != segment.seq) {
+            remember(&mut self.openings, Opening::new(segment));
+        }
+        let syns = std::mem::take(&mut self.peer_syns);
+        let peer_has_ended = segment.flags.ack && self.peer_ends.contains(&segment.ack);
+        let broken = self.opening_of(segment).and_then(|opening| opening.sent(segment, &syns, peer_has_ended));
+        self.peer_syns = syns;
+        broken
     }
 
-    /// Until xtcp has settled, another SYN of the peer's may prove to be the right one, with numbers of its own: edges
-    /// that count from the one before do not bind.
-    fn follow_peer(&mut self, segment: &Segment) {
-        if self.settled || segment.flags.rst || !segment.flags.ack {
-            return;
-        }
-        let acknowledged =
-            |(isn, end): &(u32, u32)| segment.ack.wrapping_sub(*isn).wrapping_sub(1) < end.wrapping_sub(*isn);
-        if let Some((isn, _)) = self.peer_syn.filter(acknowledged)
-            && self.peer_isn.replace(isn) != Some(isn)
-        {
-            (self.right_edge, self.syn_edge) = (None, None);
-        }
-        self.settled = !segment.flags.syn;
+    /// The opening that a segment of xtcp's belongs to: the one whose numbers are nearest. It is the last now.
+    fn opening_of(&mut self, segment: &Segment) -> Option<&mut Opening> {
+        let distances = self.openings.iter().map(|opening| opening.distance(segment)).enumerate();
+        // Of several the one used last.
+        let (nearest, _) = distances.rev().min_by_key(|(_, distance)| *distance)?;
+        self.openings[nearest..].rotate_left(1);
+        self.openings.last_mut()
     }
 
     /// Learns from a segment that the peer sent.
     fn received(&mut self, segment: &Segment) {
+        let end = segment.seq.wrapping_add(segment.sequence_length());
+        if segment.flags.fin {
+            self.peer_ends.retain(|known| *known != end);
+            remember(&mut self.peer_ends, end);
+        }
         if segment.flags.syn {
-            self.peer_scale = Offer::of(segment);
-            self.peer_syn = Some((segment.seq, segment.seq.wrapping_add(segment.sequence_length())));
+            let syn = PeerSyn { isn: segment.seq, end, scale: Offer::of(segment) };
+            self.peer_syns.retain(|known| known.isn != syn.isn);
+            remember(&mut self.peer_syns, syn);
         }
         if segment.flags.ack {
             self.acknowledged_by_peer(segment.ack);
@@ -300,15 +324,83 @@ impl Flow {
 
     fn check_ack(&self, segment: &Segment) -> Option<(Rule, String)> {
         let flags = segment.flags;
+        let acknowledged = |opening: &Opening| opening.isn == segment.seq && opening.acknowledged;
         let detail = match (flags.ack, flags.syn, flags.rst) {
             (true, ..) => return None,
-            (false, true, _) if !self.acknowledged => return None,
+            (false, true, _) if !self.openings.iter().any(acknowledged) => return None,
             (false, _, true) if self.peer_acks.contains(&segment.seq) => return None,
             (false, true, _) => "a SYN without ACK after the flow had acknowledged".to_owned(),
             (false, _, true) => format!("a RST without ACK whose SEG.SEQ {} the peer never acknowledged", segment.seq),
             _ => format!("flags [{flags}] without ACK"),
         };
         Some((Rule::AckAfterSyn, detail))
+    }
+}
+
+/// Adds the latest of what is remembered, and forgets the earliest.
+fn remember<T>(known: &mut Vec<T>, latest: T) {
+    if known.len() >= REMEMBERED_SYNS {
+        known.remove(0);
+    }
+    known.push(latest);
+}
+
+impl Opening {
+    /// What a SYN with a new number begins: nothing of what was before binds it.
+    fn new(syn: &Segment) -> Opening {
+        Opening {
+            isn: syn.seq,
+            next: syn.seq,
+            acknowledged: false,
+            scale: Offer::of(syn),
+            right_edge: None,
+            syn_edge: None,
+            peer: None,
+            settled: false,
+        }
+    }
+
+    /// How far the number of a segment is from what was sent.
+    fn distance(&self, segment: &Segment) -> u32 {
+        let from = |number: u32| segment.seq.wrapping_sub(number);
+        let sent = from(self.isn) <= self.next.wrapping_sub(self.isn);
+        if sent { 0 } else { from(self.next).min(self.isn.wrapping_sub(segment.seq)) }
+    }
+
+    /// Judges a segment of this connection's; whether it acknowledges the peer's FIN.
+    fn sent(&mut self, segment: &Segment, syns: &[PeerSyn], peer_has_ended: bool) -> Option<(Rule, String)> {
+        if segment.flags.syn {
+            self.scale = Offer::of(segment);
+        }
+        self.follow_peer(segment, syns);
+        let end = segment.seq.wrapping_add(segment.sequence_length());
+        if end.wrapping_sub(self.next) as i32 > 0 {
+            self.next = end;
+        }
+        self.acknowledged |= segment.flags.ack;
+        if peer_has_ended { None } else { self.check_window(segment) }
+    }
+
+    /// Until xtcp has settled, another SYN of the peer's may prove to be the right one, with numbers of its own: edges
+    /// that count from the one before do not bind.
+    fn follow_peer(&mut self, segment: &Segment, peer_syns: &[PeerSyn]) {
+        if self.settled || !segment.flags.ack {
+            return;
+        }
+        let after = |syn: &&PeerSyn| segment.ack.wrapping_sub(syn.isn).wrapping_sub(1);
+        let acknowledged = |syn: &&PeerSyn| after(syn) < syn.end.wrapping_sub(syn.isn);
+        // The first segment may acknowledge more than the SYN, which is the nearest one then.
+        let nearest = || peer_syns.iter().min_by_key(after).filter(|_| self.peer.is_none());
+        if let Some(syn) = peer_syns.iter().rfind(acknowledged).or_else(nearest)
+            && self.peer.replace(*syn).is_none_or(|before| before.isn != syn.isn)
+        {
+            self.forget_edges();
+        }
+        self.settled = !segment.flags.syn;
+    }
+
+    fn forget_edges(&mut self) {
+        (self.right_edge, self.syn_edge) = (None, None);
     }
 
     fn check_window(&mut self, segment: &Segment) -> Option<(Rule, String)> {
@@ -337,13 +429,13 @@ impl Flow {
 
     /// By how many bits the window of a segment is shifted; `None` when it says nothing or can't be known.
     fn shift(&self, segment: &Segment) -> Option<u8> {
-        if segment.flags.rst || !segment.flags.ack {
+        if !segment.flags.ack {
             return None;
         }
-        match (segment.flags.syn, self.our_scale, self.peer_scale) {
-            (true, ..) | (_, Offer::None, _) | (_, _, Offer::None) => Some(0),
-            (_, Offer::Shift(shift), Offer::Shift(_)) => Some(shift),
-            (_, Offer::Unknown, _) | (_, _, Offer::Unknown) => None,
+        match (segment.flags.syn, self.scale, self.peer.map(|syn| syn.scale)) {
+            (true, ..) | (_, Offer::None, _) | (_, _, Some(Offer::None)) => Some(0),
+            (_, Offer::Shift(shift), Some(Offer::Shift(_))) => Some(shift),
+            (_, Offer::Shift(_), None) => None,
         }
     }
 }
@@ -587,6 +679,27 @@ mod tests {
     }
 
     #[test]
+    fn a_window_means_nothing_once_the_peers_fin_is_acknowledged() {
+        let ends = |last: &[TcpHeader]| {
+            let mut frames = handshake();
+            frames.push(from_peer({
+                let mut fin = header(101, Some(101), 1000);
+                (fin.sequence_number, fin.fin) = (501, true);
+                fin
+            }));
+            frames.push(from_xtcp(header(101, Some(504), 1000)));
+            frames.extend(last.iter().cloned().map(from_xtcp));
+            check(&frames)
+        };
+        // "abc", and the FIN.
+        let (before, after) = (504, 505);
+        assert_eq!(ends(&[header(101, Some(before), 999)]), [Rule::WindowNeverShrinks]);
+        assert_eq!(ends(&[header(101, Some(after), u16::MAX), header(101, Some(after), 999)]), []);
+        let forged = [header(101, Some(after), 10), header(101, Some(after + 8), 900)];
+        assert_eq!(ends(&forged), [Rule::WindowNeverShrinks], "what goes on was not ended by that FIN");
+    }
+
+    #[test]
     fn a_right_edge_does_not_bind_when_another_syn_of_the_peers_proves_right() {
         let opens = |then: &[Vec<u8>]| {
             let crossing = [from_xtcp(syn(100, None, None)), from_peer(syn(501, None, None))];
@@ -626,6 +739,69 @@ mod tests {
             from_xtcp(header(101, Some(501), 999)),
         ];
         assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn of_two_syn_acks_the_one_that_was_settled_on_says_how_windows_are_scaled() {
+        // One is kept, the other is a cookie, which has no place for a window scale. Both offer 1000 bytes.
+        let offers = |first: Option<u8>, second: Option<u8>| {
+            let answers = [syn(100, Some(501), first), syn(9_000_000, Some(501), second)];
+            [&[from_peer(syn(500, None, Some(3)))][..], &answers.map(from_xtcp)].concat()
+        };
+        let settles = |first, second, seq, window| {
+            check(&[&offers(first, second)[..], &[from_xtcp(header(seq, Some(501), window))]].concat())
+        };
+        for (first, second, seq) in [(Some(3), None, 101), (None, Some(3), 9_000_001)] {
+            assert_eq!(settles(first, second, seq, 125), []);
+            assert_eq!(settles(first, second, seq, 124), [Rule::WindowNeverShrinks]);
+        }
+        for (first, second, seq) in [(None, Some(3), 101), (Some(3), None, 9_000_001)] {
+            assert_eq!(settles(first, second, seq, 1000), []);
+            assert_eq!(settles(first, second, seq, 999), [Rule::WindowNeverShrinks]);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_judged_by_its_own_offers_however_many_syns_are_answered_besides() {
+        let mut frames = handshake();
+        frames.push(from_xtcp(header(101, Some(504), 1000)));
+        for n in 1..100 {
+            frames.push(from_peer(syn(500 + n * 10_000_000, None, None)));
+            frames.push(from_xtcp(syn(100 + n * 20_000_000, Some(501 + n * 10_000_000), None)));
+            // 8 bytes more arrive each time.
+            frames.push(from_xtcp(header(104 + n * 3, Some(504 + n * 8), 1000 - n as u16)));
+        }
+        assert_eq!(check(&frames), []);
+        frames.push(from_xtcp(header(401, Some(504 + 99 * 8), 900)));
+        assert_eq!(check(&frames), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn the_peers_syn_that_is_acknowledged_says_whether_windows_are_scaled() {
+        let opens = |window| {
+            let mut frames = handshake();
+            frames.insert(1, from_peer(syn(70_000, None, None)));
+            frames.push(from_peer(syn(80_000, None, None)));
+            frames.push(from_xtcp(header(101, Some(501), window)));
+            check(&frames)
+        };
+        assert_eq!(opens(125), []);
+        assert_eq!(opens(124), [Rule::WindowNeverShrinks]);
+    }
+
+    #[test]
+    fn a_connection_that_begins_again_without_a_syn_is_not_bound_by_windows_before() {
+        let mut checker = checker(&[&handshake()[..], &[from_xtcp(header(101, Some(504), 1000))]].concat());
+        let mut says = |window, again| {
+            let segment = Segment::parse(Duration::ZERO, &from_xtcp(header(101, Some(501), window))).unwrap();
+            if again {
+                checker.begins_again(&segment);
+            }
+            checker.segment(segment);
+            checker.violations().len()
+        };
+        assert_eq!(says(125, true), 0);
+        assert_eq!(says(124, false), 1);
     }
 
     #[test]

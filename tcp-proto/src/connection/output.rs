@@ -400,12 +400,16 @@ impl Connection {
         self.wait_for_ack(cx, piece, again && piece.seq == self.send.una);
     }
 
-    /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1). `head_again`: the first of it was sent again.
+    /// Something is outstanding: a timer runs for it (RFC 6298 section 5.1). What does not fill the window was held up by
+    /// something else, as by reports of octets that are never acknowledged: the timeout ends that.
+    /// `head_again`: the first of what is outstanding was sent again.
     //= docs/rfc/rfc6298.md#5.1-start
     fn wait_for_ack(&mut self, cx: &Context<'_>, piece: &Piece, head_again: bool) {
         if piece.probe {
             cx.count(Figure::WindowProbe);
             self.probe_due = None;
+        }
+        if piece.probe && self.send.next - self.send.una >= self.send.window {
             self.arm_persist(cx);
         } else {
             self.timers.stop(Timer::Persist);

@@ -15,12 +15,12 @@ use crate::config::{SynCookies, TcpConfig};
 use crate::connection::{Connection, Origin};
 use crate::drops::DropReason;
 use crate::figures::Figure;
-use crate::limits::{COOKIE_DEMAND_HOLD, COOKIE_DEMAND_INTERVAL, COOKIE_LIFETIME};
+use crate::limits::{COOKIE_DEMAND_HOLD, COOKIE_DEMAND_INTERVAL, COOKIE_LIFETIME, MAX_REPLIES};
 use crate::listener::Listener;
 use crate::seq::SeqNum;
 use crate::shared::Context;
 use crate::time::Instant;
-use crate::wire::{Flags, Segment};
+use crate::wire::{Flags, Outgoing, Segment};
 
 /// Whose turn it is while a SYN is answered that makes no connection.
 const NO_CONNECTION: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
@@ -59,6 +59,34 @@ impl Stack {
     #[must_use]
     pub fn take_cookie_demands(&mut self) -> Vec<CookieDemand> {
         core::mem::take(&mut self.cookie_demands)
+    }
+
+    /// Resets the strangers of late, but for those whose cookie the XDP program knows to be good: `is_behind_cookie`
+    /// tells whether it made the entry of a connection. There is one without a connection when the segment that brought
+    /// the cookie back was lost between program and stack; whoever sent it repeats it.
+    pub fn reset_strangers(&mut self, now: Instant, mut is_behind_cookie: impl FnMut(&ConnectionKey) -> bool) {
+        for reset in core::mem::take(&mut self.doubtful_resets) {
+            if is_behind_cookie(&reset.key) {
+                self.shared.drops.count(DropReason::NoCookie);
+            } else {
+                self.shared.reply(now, reset);
+            }
+        }
+    }
+
+    /// Whether what belongs to no connection here may follow a cookie that the program took.
+    pub(super) fn may_be_behind_cookie(&self, config: &TcpConfig, segment: &Segment<'_>) -> bool {
+        let takes_cookies = self.shared.config.program_answers && config.syn_cookies == SynCookies::Auto;
+        takes_cookies && segment.length() > 0
+    }
+
+    /// Keeps a reset until it is known whether it is due.
+    pub(super) fn doubt(&mut self, reset: Outgoing) {
+        if self.doubtful_resets.len() < MAX_REPLIES {
+            self.doubtful_resets.push(reset);
+        } else {
+            self.shared.drops.count(DropReason::ReplyQueueFull);
+        }
     }
 
     /// Answers a SYN to `listener` with a cookie, if that is what it does now; whether it did.

@@ -347,6 +347,8 @@ pub struct Trace {
     next_is_marked: bool,
     /// Traffic class of the last segment that the stack sent.
     last_class: u8,
+    /// Whether the XDP program made an entry of the connection, for a cookie.
+    pub has_programs_entry: bool,
 }
 
 impl Trace {
@@ -370,6 +372,7 @@ impl Trace {
             read: 0,
             next_is_marked: false,
             last_class: 0,
+            has_programs_entry: false,
         }
     }
 
@@ -538,6 +541,7 @@ impl Trace {
 
     /// Fetches events and table changes, as a turn does.
     fn drain(&mut self) {
+        self.stack.reset_strangers(self.now, |_| self.has_programs_entry);
         while let Some(event) = self.stack.poll_event() {
             self.events.push_back(event);
         }

@@ -260,3 +260,19 @@ fn a_window_that_closes_during_retransmission_is_probed_from_the_first_interval_
     // Twice the RTO, which is 400 ms since the retransmission.
     t.stack_at(1_400, ". 1:2 ack 1");
 }
+
+#[test]
+fn a_probe_that_the_open_window_holds_is_repeated_as_data_are() {
+    let mut t = Trace::established_with(TcpConfig { sack: true, ..defaults() }, "S 0:0 <mss 1460,sackOK>", 0);
+    t.write(100);
+    t.stack_at(200, ". 1:2 ack 1");
+    // Reported and never acknowledged: Nagle's algorithm waits for it, and there is nothing to repeat.
+    t.peer(". 1:1 ack 1 win 1000 <sack 1:2>");
+    t.quiet();
+    assert_eq!(t.timers(), [("persist", 200)]);
+    t.stack_at(400, "PA 1:101 ack 1");
+    assert_eq!(t.timers(), [("retransmit", 200)]);
+    // The peer has forgotten what it reported (RFC 2018 section 8).
+    t.stack_at(600, "PA 1:101 ack 1");
+    assert_eq!(t.figure("reneging"), 1);
+}

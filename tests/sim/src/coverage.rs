@@ -43,7 +43,7 @@ const NOT_HERE: [(&str, &str); 10] = [
 /// What the XDP program and the daemon do beside the decision, as [`crate::host`] counts it.
 ///
 /// It also answers what is old in TIME_WAIT, which happens here once in a thousand seeds.
-const ANSWERS: [&str; 7] = [
+const ANSWERS: [&str; 13] = [
     "behind a cookie",
     "behind a cookie, elsewhere",
     "bad cookie, not answered",
@@ -51,6 +51,12 @@ const ANSWERS: [&str; 7] = [
     "swept",
     "TIME_WAIT starts over",
     "ignored in TIME_WAIT",
+    "cookie taken by the stack",
+    "cookie taken by the program",
+    "cookie of the last epoch",
+    "keys renewed",
+    "cookies turned on",
+    "cookies turned off",
 ];
 
 /// The table, and the names of what was never reached although it should be.

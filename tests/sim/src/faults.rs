@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 
 /// Names of the faults, as the coverage table shows them.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "loss",
     "burst loss",
     "jitter",
@@ -28,6 +28,7 @@ pub const NAMES: [&str; 22] = [
     "forgotten flow",
     "forgery",
     "full ring",
+    "deleted entry",
 ];
 
 /// How the path mistreats frames, and how slow the hosts are.
@@ -43,6 +44,8 @@ pub struct Faults {
     pub forgery: u32,
     /// How often (of 10,000 frames) a frame that the program steers finds the ring of its socket full.
     pub ring_loss: u32,
+    /// How often (of 10,000 frames) somebody deletes the entry of the connection that a frame belongs to.
+    pub deletion: u32,
     /// Longest time that a commit to the connection table takes to be seen by the program.
     pub commit: Duration,
     /// Longest time from a frame's arrival to its worker's turn.
@@ -142,6 +145,7 @@ impl Faults {
             migration: if chance.once_in(2) { 0 } else { chance.magnitude(1, 1000) as u32 },
             forgery: if chance.once_in(3) { chance.magnitude(10, 200) as u32 } else { 0 },
             ring_loss: if chance.once_in(3) && !ideal { chance.magnitude(1, 300) as u32 } else { 0 },
+            deletion: 0,
             commit: Duration::from_micros(chance.pick(&[0, 10, 200, 5_000])),
             wake: Duration::from_micros(chance.pick(&[0, 0, 20, 500])),
         }
@@ -161,7 +165,16 @@ impl Faults {
     pub fn none(delay: Duration) -> Faults {
         let way = Way { delay, ..Way::default() };
         let (commit, wake) = (Duration::ZERO, Duration::ZERO);
-        Faults { ways: [way.clone(), way], episodes: Vec::new(), migration: 0, forgery: 0, ring_loss: 0, commit, wake }
+        Faults {
+            ways: [way.clone(), way],
+            episodes: Vec::new(),
+            migration: 0,
+            forgery: 0,
+            ring_loss: 0,
+            deletion: 0,
+            commit,
+            wake,
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tcp_common::answer::{Asked, Room};
+use tcp_common::cookie;
 use tcp_common::counters::DropReason;
 use tcp_common::decide::{self, Answer, Decision, Steer, Verdict};
+use tcp_common::gauge::Gauge;
 use tcp_common::layout::{FLAG_COOKIE, Handover};
 use tcp_common::packet;
 use tcp_proto::{
@@ -55,6 +57,8 @@ pub struct Nic {
     migration: u32,
     /// How often a frame finds its ring full, of 10,000; one that brings a cookie back does more often.
     ring_loss: u32,
+    /// How often the entry of a frame's connection is deleted, of 10,000.
+    deletion: u32,
     /// Nothing random happens now, so that progress can be demanded.
     pub clean: bool,
     chance: Chance,
@@ -148,6 +152,7 @@ impl Host {
                 moved: BTreeMap::new(),
                 migration: if own.workers > 1 { plan.faults.migration } else { 0 },
                 ring_loss: plan.faults.ring_loss,
+                deletion: plan.faults.deletion,
                 clean: false,
                 chance: chance.fork(),
             },
@@ -253,7 +258,9 @@ impl Host {
         observer: &mut Observer,
         counts: &mut Counts,
     ) -> Option<Flying> {
-        self.renew_keys(now);
+        if self.renew_keys(now) {
+            counts.count("keys renewed");
+        }
         observer.set_cookie_keys(self.number, self.ring.keys);
         self.nic.maps.settle(now);
         match self.nic.steer(now, flying, observer, counts) {
@@ -271,12 +278,15 @@ impl Host {
         }
     }
 
-    /// Makes the keys of cookies that are missing. Workers check what the program lets through, so they get them first.
-    fn renew_keys(&mut self, now: Instant) {
-        if self.ring.renew(now) {
+    /// Makes the keys of cookies that are missing; whether there were any. Workers check what the program lets through,
+    /// so they get them first.
+    fn renew_keys(&mut self, now: Instant) -> bool {
+        let renewed = self.ring.renew(now);
+        if renewed {
             self.workers.iter_mut().for_each(|worker| worker.stack.set_cookie_keys(self.ring.keys));
             self.nic.maps.set_cookie_keys(self.ring.keys);
         }
+        renewed
     }
 
     /// When the daemon has to look for entries of the program's without connection.
@@ -302,7 +312,11 @@ impl Host {
                 continue;
             }
             let known = self.workers[usize::from(queue)].stack.has_connection(&key);
-            assert!(!known, "the connection {} {} has the program's entry", key.local(), key.remote());
+            let deleted = self.nic.maps.was_deleted(&key);
+            assert!(!known || deleted, "the connection {} {} has the program's entry", key.local(), key.remote());
+            if known {
+                continue;
+            }
             trace::say(now, || format!("host {}: sweeps up {} {}", self.number, key.local(), key.remote()));
             counts.count("swept");
             self.nic.maps.remove(now + self.chance.time(self.commit), key);
@@ -319,7 +333,9 @@ impl Host {
 
     /// Turns worker `queue`.
     pub fn turn(&mut self, now: Instant, queue: usize, observer: &mut Observer, counts: &mut Counts) -> Turned {
-        self.renew_keys(now);
+        if self.renew_keys(now) {
+            counts.count("keys renewed");
+        }
         observer.set_cookie_keys(self.number, self.ring.keys);
         let (worker, apps) = (&mut self.workers[queue], &mut self.apps);
         let mut busy = apps.wake(&mut worker.stack, now, queue as u16);
@@ -336,6 +352,7 @@ impl Host {
             sent: Vec::new(),
             busy: false,
             rung: Vec::new(),
+            strangers: Vec::new(),
             committed: false,
             removed: false,
         };
@@ -366,16 +383,19 @@ impl Nic {
     fn steer(&mut self, now: Instant, flying: Flying, observer: &mut Observer, counts: &mut Counts) -> Steered {
         let mut key = ConnectionKey::default();
         let mut room = Room::default();
+        self.delete_entry(now, &flying, counts);
         let decision = decide::decide(flying.bytes.as_slice(), &self.maps, &mut key);
         let (verdict, asks) = (decision.verdict, decision.question().is_some());
         let is_steered = matches!(verdict, Verdict::Steer(_));
         let syn = flying.segment.as_ref().is_some_and(|(segment, _)| segment.flags.syn);
         let queue = if is_steered { self.queue(&key, syn || self.has_cookie(&key), counts) } else { 0 };
         self.maps.arrives_on(queue);
+        let before = self.maps.syns();
         let verdict = match asks && self.maps.answers() {
             true => self.answer(&flying, &mut key, &mut room).unwrap_or(verdict),
             false => verdict,
         };
+        count_mode(now, before, self.maps.syns(), counts);
         counts.count(verdict.outcome().name());
         match verdict {
             Verdict::Steer(steer) => self.queue_up(now, flying, steer, &key, queue, counts),
@@ -401,6 +421,17 @@ impl Nic {
         }
     }
 
+    /// Somebody may delete the entry of the connection that a frame belongs to.
+    fn delete_entry(&mut self, now: Instant, flying: &Flying, counts: &mut Counts) {
+        if self.chance.happens(self.deletion)
+            && let Some((segment, _)) = &flying.segment
+            && self.maps.delete(&ConnectionKey::new(segment.destination, segment.source))
+        {
+            counts.count("deleted entry");
+            trace::say(now, || format!("host {}: somebody deletes the entry of {}", self.host, segment.source));
+        }
+    }
+
     /// What the program does by itself about a frame that it may answer; `None`: nothing. The answer is in `room` then.
     fn answer(&self, flying: &Flying, key: &mut ConnectionKey, room: &mut Room) -> Option<Verdict> {
         let frame = flying.bytes.as_slice();
@@ -421,6 +452,7 @@ impl Nic {
     ) -> Steered {
         let hint = match steer.owner() {
             Some(owner) if usize::from(owner) != queue => metadata(&Handover::new(key, owner)),
+            _ if matches!(steer, Steer::NoConnection) => metadata(&Handover::stranger(key)),
             _ => [0; Handover::LENGTH],
         };
         if let Steer::Connection { queue: owner } = steer
@@ -432,6 +464,7 @@ impl Nic {
         if matches!(steer, Steer::Cookie) {
             assert!(self.maps.knows_or_is_full(key), "the program accepts a cookie and makes no entry");
             trace::say(now, || format!("host {}: the program accepts a cookie on queue {queue}", self.host));
+            count_epoch(now, &flying, counts);
         }
         let missed = 10 * u32::from(matches!(steer, Steer::Cookie)) * self.ring_loss + self.ring_loss;
         if self.rings[queue].len() >= RING_FRAMES || !self.clean && self.chance.happens(missed) {
@@ -474,6 +507,23 @@ fn count_answer(answer: Answer, flying: &Flying, counts: &mut Counts) {
     }
 }
 
+/// Counts when SYNs begin to be answered with cookies for their number, and when they are kept again.
+fn count_mode(now: Instant, before: Gauge, after: Gauge, counts: &mut Counts) {
+    match (before.is_on(now.as_nanos()), after.is_on(now.as_nanos())) {
+        (false, true) => counts.count("cookies turned on"),
+        (false, false) if before != after && after.until_ns != 0 => counts.count("cookies turned off"),
+        _ => {}
+    }
+}
+
+/// Counts a cookie that comes back when the next epoch has begun: its last bit is that of its epoch.
+fn count_epoch(now: Instant, flying: &Flying, counts: &mut Counts) {
+    let cookie = flying.segment.as_ref().map(|(segment, _)| u64::from(segment.ack.wrapping_sub(1)));
+    if cookie.is_some_and(|cookie| (cookie ^ cookie::epoch(now.as_nanos())) & 1 != 0) {
+        counts.count("cookie of the last epoch");
+    }
+}
+
 fn count_refusal(reason: DropReason, counts: &mut Counts) {
     match reason {
         DropReason::TimeWait => counts.count("ignored in TIME_WAIT"),
@@ -491,12 +541,15 @@ fn metadata(handover: &Handover) -> [u8; Handover::LENGTH] {
     bytes
 }
 
-/// The queue whose worker owns the connection that a frame belongs to, if the hint before it says so.
-fn owner(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<u16> {
+/// The connection that `frame` belongs to, if there is a hint before it that may be about it.
+fn hinted_at(hint: [u8; Handover::LENGTH], frame: &[u8]) -> Option<ConnectionKey> {
+    if hint == [0; Handover::LENGTH] {
+        return None;
+    }
     let link = packet::link(frame)?;
     let mut key = ConnectionKey::default();
     packet::classify(frame, &link, &mut key)?;
-    Handover::owner(hint, &key)
+    Some(key)
 }
 
 /// A worker's view of its interface during a turn.
@@ -515,6 +568,8 @@ struct Port<'a> {
     busy: bool,
     /// Queues of the workers that something was handed to.
     rung: Vec<usize>,
+    /// Connections of kept frames for which the program found no entry.
+    strangers: Vec<ConnectionKey>,
 }
 
 impl Port<'_> {
@@ -528,11 +583,16 @@ impl Port<'_> {
     }
 
     /// Gives a frame back unless it is another worker's; then hands it over.
-    fn keep(&mut self, (flying, hint): Queued) -> Option<Flying> {
-        if hint == [0; Handover::LENGTH] {
-            return Some(flying);
+    fn keep(&mut self, (mut flying, hint): Queued) -> Option<Flying> {
+        let Some(key) = hinted_at(hint, &flying.bytes) else { return Some(flying) };
+        if Handover::is_stranger(hint, &key) {
+            self.strangers.push(key);
+            if self.nic.maps.was_deleted(&key) {
+                // It ends the connection here, or comes to a worker that has none.
+                flying.segment = flying.segment.map(|(segment, _)| (segment, None));
+            }
         }
-        let other = owner(hint, &flying.bytes).map(usize::from).filter(|&owner| owner != usize::from(self.queue));
+        let other = Handover::owner(hint, &key).map(usize::from).filter(|&owner| owner != usize::from(self.queue));
         let Some(owner) = other.filter(|&owner| owner < self.nic.inboxes.len()) else { return Some(flying) };
         self.busy = true;
         let inbox = &mut self.nic.inboxes[owner];
@@ -581,6 +641,10 @@ impl Device for Port<'_> {
             // One that a cookie stands for begins with the ACK that brought it back, and whatever that carries.
             let begins = matches!(value.state, State::SYN_SENT | State::SYN_RCVD) || key.local_port == LISTEN_PORT;
             assert!(begins, "an entry begins with the connection");
+            if !matches!(value.state, State::SYN_SENT | State::SYN_RCVD) {
+                let program = self.nic.has_cookie(key);
+                self.counts.count(if program { "cookie taken by the program" } else { "cookie taken by the stack" });
+            }
             if let Err(why) = self.nic.maps.insert(seen, *key, *value) {
                 failed(*key, why);
             }
@@ -601,7 +665,8 @@ impl Device for Port<'_> {
             let cookie = segment.0.flags.syn && segment.0.flags.ack;
             let cookie = cookie && self.observer.is_cookie(self.now, self.nic.host, &segment.0);
             let keeps_nothing = segment.0.flags.rst || cookie;
-            let known = keeps_nothing || self.nic.maps.latest(&key).is_some();
+            let maps = &self.nic.maps;
+            let known = keeps_nothing || maps.latest(&key).is_some() || maps.was_deleted(&key);
             assert!(known, "a segment leaves before its connection's entry");
             let flying = Flying { bytes, segment: Some(segment), corrupted: false };
             self.sent.push(flying);
@@ -610,6 +675,10 @@ impl Device for Port<'_> {
 
     fn prolongs_time_waits(&mut self) -> bool {
         self.nic.maps.answers()
+    }
+
+    fn take_strangers(&mut self) -> Vec<ConnectionKey> {
+        std::mem::take(&mut self.strangers)
     }
 
     fn lookup(&mut self, key: &ConnectionKey) -> Option<ConnectionValue> {

@@ -14,8 +14,14 @@ use crate::plan::{Opener, Plan};
 /// although less would have fit.
 const FLIGHT_SLACK: u32 = 3;
 
+/// Figures that count recoveries found needless.
+const UNDO: [&str; 2] = ["eifel_undo", "duplicate_undo"];
+
 /// Time by which the stack's wheel may be late.
 const TICK: Duration = Duration::from_millis(1);
+
+/// A connection in TIME_WAIT answers what is repeated, but for the FIN, no more often than this.
+const ACK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A connection of a worker.
 type Name = (usize, usize, ConnectionKey);
@@ -24,6 +30,8 @@ type Name = (usize, usize, ConnectionKey);
 pub struct Judge {
     /// SND.NXT after the last turn, and the most that was in flight since it fitted the congestion window.
     flights: HashMap<Name, (u32, u32)>,
+    /// How often each worker's connections found a recovery needless.
+    undone: HashMap<(usize, usize), u64>,
     demands: Vec<Demand>,
     /// A round trip takes no longer when nothing is wrong.
     round_trip: Duration,
@@ -62,7 +70,8 @@ impl Judge {
                 && host.tcp.syn_backlog > 1
                 && host.tcp.backlog > 1
         });
-        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || plan.deaf_after.is_some();
+        let ends = faults.deletion > 0 || plan.deaf_after.is_some();
+        let forgets = faults.ways.iter().any(|way| way.forgetting > 0) || ends;
         // Full-sized packets that nobody answers for are another matter.
         let mtu = faults.episodes.iter().any(|episode| matches!(episode.what, crate::faults::Trouble::Mtu { .. }));
         let mut ports: Vec<u16> = plan.talks.iter().map(|talk| talk.port).collect();
@@ -70,6 +79,7 @@ impl Judge {
         Judge {
             reopens: ports.len() < plan.talks.len(),
             flights: HashMap::new(),
+            undone: HashMap::new(),
             demands: Vec::new(),
             round_trip: path + hosts + delayed,
             may_demand: roomy && !mtu && !forgets,
@@ -91,6 +101,8 @@ impl Judge {
         let memory = stack.buffer_memory();
         assert!(memory <= self.memory[host.number], "{memory} bytes in buffers");
         let rows = rows(stack, now);
+        let undone = stack.figures().iter().filter(|(name, _)| UNDO.contains(name)).map(|(_, count)| count).sum();
+        let undoes = self.undone.insert((host.number, queue), undone).is_some_and(|before| before != undone);
         for row in &rows {
             judge_numbers(row);
             let said = said(host, queue, row);
@@ -101,14 +113,16 @@ impl Judge {
                 deadline.is_none_or(|at| at + TICK >= wakes),
                 "a timer is due before the worker is turned: {row:?}"
             );
-            self.judge_flight((host.number, queue, row.key), row);
+            self.judge_flight((host.number, queue, row.key), row, undoes);
         }
     }
 
     /// What is in flight after something new was sent fits the congestion window, or is no more than before: during a recovery
-    /// it comes down step by step (RFC 9937).
-    fn judge_flight(&mut self, name: Name, row: &ConnectionInfo) {
+    /// it comes down step by step (RFC 9937). When one proves needless (`undoes`), what was taken for lost is in flight
+    /// again.
+    fn judge_flight(&mut self, name: Name, row: &ConnectionInfo, undoes: bool) {
         let (next, high) = self.flights.get(&name).copied().unwrap_or((row.snd_nxt, 0));
+        let high = if undoes { high.max(row.in_flight) } else { high };
         let now_high = if row.in_flight <= row.cwnd { row.in_flight } else { high.max(row.in_flight) };
         self.flights.insert(name, (row.snd_nxt, now_high));
         let sent_new = next != row.snd_nxt && row.state.is_synchronized();
@@ -135,7 +149,10 @@ impl Judge {
                     let probe = if self.probes { 2 * row.srtt.unwrap_or_default() } else { Duration::ZERO };
                     // A listener that has just repeated its SYN-ACK does not answer the next SYN.
                     let once_more = if row.state == State::SYN_SENT { 2 * row.rto } else { Duration::ZERO };
-                    let by = now + probe + row.rto + once_more + 2 * self.round_trip + queued;
+                    // What is repeated in that interval stays unanswered, and the next time is as far again.
+                    let limited = is_in_time_wait(&hosts[1 - host.number], &row.key, now);
+                    let seldom = if limited { 3 * ACK_INTERVAL + 2 * row.rto } else { Duration::ZERO };
+                    let by = now + probe + row.rto + once_more + seldom + 2 * self.round_trip + queued;
                     let name = (host.number, queue, row.key);
                     crate::trace::say(now, || format!("must get on by {:?}: {row:?}", by.since(now)));
                     self.demands.push(Demand { name, una: row.snd_una, state: row.state, by });
@@ -175,6 +192,13 @@ fn meets_silence(peer: &Host, key: &ConnectionKey) -> bool {
     let theirs = ConnectionKey::new(key.remote(), key.local());
     let forgotten = peer.workers.iter().all(|worker| !worker.stack.has_connection(&theirs));
     forgotten && key.remote_port == LISTEN_PORT && peer.tcp().syn_cookies != SynCookies::Never
+}
+
+/// Whether the peer of this connection is in TIME_WAIT.
+fn is_in_time_wait(peer: &Host, key: &ConnectionKey, now: Instant) -> bool {
+    let theirs = ConnectionKey::new(key.remote(), key.local());
+    let mut all = peer.workers.iter().flat_map(|worker| rows(&worker.stack, now));
+    all.any(|row| row.key == theirs && row.state == State::TIME_WAIT)
 }
 
 fn rows(stack: &Stack, now: Instant) -> Vec<ConnectionInfo> {

@@ -3,7 +3,7 @@
 //! the program writes itself (entries for cookies, deadlines of TIME_WAIT, gauges) is there at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -42,6 +42,8 @@ pub struct Maps {
     /// Ports that listeners have or had: a mark stays, so that what is left of their connections is still ours.
     ports: Vec<u16>,
     connections: RefCell<HashMap<ConnectionKey, ConnectionValue>>,
+    /// Connections whose entries somebody deleted.
+    deleted: HashSet<ConnectionKey>,
     /// Most entries.
     room: usize,
     waiting: BTreeMap<(Instant, u64), Write>,
@@ -88,6 +90,7 @@ impl Maps {
             listeners: Vec::new(),
             ports: Vec::new(),
             connections: RefCell::default(),
+            deleted: HashSet::new(),
             room,
             waiting: BTreeMap::new(),
             writes: 0,
@@ -127,6 +130,7 @@ impl Maps {
         if !fits {
             return Err(NoEntry::Full);
         }
+        self.deleted.remove(&key);
         self.write(at, Write::Insert(key, value));
         Ok(())
     }
@@ -139,6 +143,24 @@ impl Maps {
     /// Removes an entry at `at`.
     pub fn remove(&mut self, at: Instant, key: ConnectionKey) {
         self.write(at, Write::Remove(key));
+    }
+
+    /// Somebody who is neither the daemon nor the program deletes an entry; whether there was one.
+    pub fn delete(&mut self, key: &ConnectionKey) -> bool {
+        let found = self.connections.get_mut().remove(key).is_some();
+        found && self.deleted.insert(*key)
+    }
+
+    /// Whether somebody deleted the entry of `key`, which may be there again since.
+    #[must_use]
+    pub fn was_deleted(&self, key: &ConnectionKey) -> bool {
+        self.deleted.contains(key)
+    }
+
+    /// The SYNs of the listener.
+    #[must_use]
+    pub fn syns(&self) -> Gauge {
+        self.gauge.get()
     }
 
     /// Lets the program see what was written until `now`.

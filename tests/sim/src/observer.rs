@@ -189,15 +189,9 @@ impl Observer {
         }
         trace::sent(now, host, queue, &segment);
         if queue.is_some_and(|queue| self.comes_again(host, queue, &segment)) {
-            self.checkers.iter_mut().for_each(|checker| checker.begins_again(segment.source, segment.destination));
+            self.checkers.iter_mut().for_each(|checker| checker.begins_again(&segment));
         }
-        // What answers a forged SYN is of another connection between the same ports, which the checker would mix up; and
-        // so is the RST that answers that.
-        let stranger = match (segment.flags.ack, segment.flags.rst) {
-            (true, _) => self.strangers.contains(&segment.ack),
-            (false, rst) => rst && self.strangers.contains(&segment.seq),
-        };
-        for checker in self.checkers.iter_mut().filter(|_| !stranger) {
+        for checker in &mut self.checkers {
             checker.segment(Segment::clone(&segment));
         }
         if let Some(report) = self.checkers[host].report() {
@@ -259,13 +253,11 @@ impl Observer {
             return cookie;
         }
         let first = &self.ends[cookie];
-        let mut arrived = Ranges::default();
-        arrived.add(0, 1);
         let second = End {
             peer: None,
             next: 1,
             fin: None,
-            arrived,
+            arrived: first.arrived.clone(),
             acked: 1,
             known_acked: 1,
             acknowledges: None,
@@ -287,13 +279,11 @@ impl Observer {
 
     /// Somebody else than the hosts sends a frame to host `1 - host`, in the name of `host`: it may draw a reset.
     pub fn forged(&mut self, now: Instant, host: usize, bytes: &[u8]) {
-        let Some(mut segment) = Segment::parse(now.since(self.began), bytes) else { return };
+        let Some(segment) = Segment::parse(now.since(self.began), bytes) else { return };
         trace::say(now, || format!("forged {}", segment.to_string().trim_start()));
         if segment.flags.syn {
             self.strangers.insert(segment.seq.wrapping_add(1));
         }
-        // Whoever forges a SYN does not change what the peer offered.
-        segment.flags.syn = false;
         self.checkers[1 - host].segment(segment);
     }
 
@@ -306,27 +296,27 @@ impl Observer {
 
     /// A frame that an end sent reached a worker of the other host, unharmed.
     pub fn arrived(&mut self, end: usize, segment: &Segment) {
-        let sender = &mut self.ends[end];
+        let sender = &self.ends[end];
         let start = relative(segment.seq, sender.iss);
         let newest = start >= sender.arrived.contiguous() && start < sender.edge;
-        sender.arrived.add(start, start + i64::from(segment.sequence_length()));
+        let (peer, window) = (sender.peer, i64::from(segment.window) << self.shift(end, segment));
         let clock = segment.timestamps.map(|(value, _)| value);
-        let Some(peer) = sender.peer.filter(|_| segment.flags.ack) else {
+        for twin in self.twins(end) {
+            self.ends[twin].arrived.add(start, start + i64::from(segment.sequence_length()));
+        }
+        let Some(peer) = peer.filter(|_| segment.flags.ack) else {
             self.syn_arrived(end, clock);
             return;
         };
-        let window = i64::from(segment.window) << self.shift(end, segment);
-        let hearer = &mut self.ends[peer];
-        let ack = relative(segment.ack, hearer.iss);
-        hearer.acked = hearer.acked.max(ack);
-        // What comes from behind the window or from the past is not believed, nor is its ACK.
-        let past = clock.zip(hearer.heard_clock).is_some_and(|(now, heard)| (now.wrapping_sub(heard) as i32) < 0);
-        if newest && !past {
-            hearer.known_acked = hearer.known_acked.max(ack);
+        for twin in self.twins(peer) {
+            self.ends[twin].hear(segment.ack, window, clock, newest);
         }
-        hearer.edge = hearer.edge.max(ack + window);
-        hearer.answered |= hearer.first_flight > 0;
-        hearer.heard_clock = later(hearer.heard_clock, clock);
+    }
+
+    /// The ends with the same numbers: several connections may come of one cookie, one after the other.
+    fn twins(&self, end: usize) -> Vec<usize> {
+        let name = |end: &End| (end.host, end.ports, end.iss);
+        (0..self.ends.len()).filter(|&other| name(&self.ends[other]) == name(&self.ends[end])).collect()
     }
 
     /// Segments that the hosts sent.
@@ -511,6 +501,21 @@ impl Observer {
 }
 
 impl End {
+    /// A segment of the other end's has reached it, whose ACK it must believe if that is the `newest`.
+    fn hear(&mut self, ack: u32, window: i64, clock: Option<u32>, newest: bool) {
+        let ack = relative(ack, self.iss);
+        self.acked = self.acked.max(ack);
+        // What comes from behind the window or from the past is not believed, nor is its ACK; nor one of what was never
+        // sent, but by a twin.
+        let past = clock.zip(self.heard_clock).is_some_and(|(now, heard)| (now.wrapping_sub(heard) as i32) < 0);
+        if newest && !past && ack <= self.next {
+            self.known_acked = self.known_acked.max(ack);
+        }
+        self.edge = self.edge.max(ack + window);
+        self.answered |= self.first_flight > 0;
+        self.heard_clock = later(self.heard_clock, clock);
+    }
+
     /// Nothing is sent beyond the right edge but the one octet of a probe; and before the first ACK no more than the
     /// initial window (RFC 6928).
     fn judge_window(&mut self, start: i64, after: i64, syn: bool, length: usize) {

@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcp_proto::{CongestionAlgorithm, RttEstimator, State, SynCookies, TcpConfig};
+use tcp_common::cookie;
+use tcp_proto::{CongestionAlgorithm, Instant, RttEstimator, State, SynCookies, TcpConfig};
 
 use crate::chance::Chance;
 use crate::faults::Faults;
 
 /// Segments that a run is planned to take, roughly: from half of this to twice as many.
 const SEGMENTS: u64 = 4_200;
+
+/// How much later a talk may be opened than the others: cookies that were on for their number are off again.
+const AFTER_COOKIES: Duration = Duration::from_millis(5_500);
 
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
@@ -124,7 +128,7 @@ impl Plan {
         let ipv6 = chance.once_in(3);
         let segments = chance.between(SEGMENTS / 2, SEGMENTS * 2);
         let impatient = chance.once_in(3);
-        let faults = Faults::random(chance, segments, ipv6, impatient);
+        let mut faults = Faults::random(chance, segments, ipv6, impatient);
         let lifetime = faults.lifetime();
         let hosts = [0, 1].map(|_| HostPlan::random(chance, impatient, lifetime));
         let mut talks = talks(chance, &hosts, segments, impatient);
@@ -137,8 +141,25 @@ impl Plan {
         }
         let deaf = impatient && chance.once_in(4);
         let deaf_after = deaf.then(|| (chance.below(2) as usize, chance.time(Duration::from_millis(500))));
-        Plan { seed, ipv6, begins: chance.below(1 << 40), hosts, faults, talks, deaf_after }
+        let mut begins = chance.below(1 << 40);
+        if impatient && chance.once_in(3) {
+            faults.deletion = chance.magnitude(1, 30) as u32;
+        }
+        if chance.once_in(4) {
+            let handshake = talks[0].opens + faults.ways[0].delay + chance.time(faults.ways[1].delay);
+            begins = just_before_an_epoch(begins, handshake);
+        }
+        if let Some(last) = talks.last_mut().filter(|_| chance.once_in(2)) {
+            last.opens += AFTER_COOKIES;
+        }
+        Plan { seed, ipv6, begins, hosts, faults, talks, deaf_after }
     }
+}
+
+/// The time `before` the next epoch of cookies begins, ms: one that is on its way then comes back in another epoch.
+fn just_before_an_epoch(now: u64, before: Duration) -> u64 {
+    let next = cookie::epoch(Instant::from_millis(now).as_nanos()) + 1;
+    next * cookie::EPOCH_NS / 1_000_000 - before.as_millis() as u64
 }
 
 impl HostPlan {
@@ -186,7 +207,7 @@ fn tcp(chance: &mut Chance, impatient: bool, lifetime: Duration) -> TcpConfig {
         nodelay: chance.once_in(2),
         linger: linger.filter(|_| impatient),
         backlog: if chance.once_in(8) { 1 } else { 4096 },
-        syn_backlog: if chance.once_in(3) { chance.pick(&[1, 1, 4]) } else { 4096 },
+        syn_backlog: if chance.once_in(3) { chance.pick(&[1, 2, 2]) } else { 4096 },
         syn_cookies: chance.pick(&[
             SynCookies::Auto,
             SynCookies::Auto,
