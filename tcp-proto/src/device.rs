@@ -54,10 +54,10 @@ pub trait Device {
         Vec::new()
     }
 
-    /// Whether the entry of `key`, which was written, is gone: then its connection is reset. `false` also when the table
-    /// can't be read.
-    fn is_deleted(&mut self, _key: &ConnectionKey) -> bool {
-        false
+    /// Whether the entry of `key`, which was written, is gone: then its connection is reset. A device whose table can't
+    /// always be read says `false` when it can't.
+    fn is_deleted(&mut self, key: &ConnectionKey) -> bool {
+        self.lookup(key).is_none()
     }
 
     /// The entry of `key`; `None`: there is none, or the table can't be read.

@@ -216,11 +216,12 @@ mod tests {
     const CORE: &str = include_str!("../../../tcp-proto/src/limits.rs");
 
     /// Those that bound nothing that others make xtcp hold or do: they pace its own work, or shape what another row says.
-    const WITHOUT_ROW: [&str; 8] = [
+    const WITHOUT_ROW: [&str; 9] = [
         "INITIAL_BUFFER",
         "WINDOW_SLACK",
         "LINK_REACH",
         "COOKIE_DEMAND_INTERVAL",
+        "COOKIE_DEMAND_HOLD",
         "REFRESH_BATCH",
         "TABLE_FULL_EVICTIONS",
         "STATE_DELAY",
