@@ -648,6 +648,16 @@ fn what_is_sent_meanwhile_puts_a_probe_off_but_not_the_timeout() {
     t.sends_at(400, 0);
 }
 
+//= docs/rfc/rfc8985.md#7.2-pto
+#[test]
+fn a_probe_that_a_smaller_window_forbids_does_not_put_the_timeout_off() {
+    let mut t = Trace::sending_only(2);
+    t.quiet_until(150);
+    t.peer(". 1:1 ack 1 win 128");
+    // A probe is due at 350 ms, of what the window has no room for any more.
+    t.stack_at(650, ". 1:129 ack 1");
+}
+
 #[test]
 fn after_a_timeout_the_first_segment_goes_again_whatever_else_is_in_flight() {
     let mut t = Trace::sacking();

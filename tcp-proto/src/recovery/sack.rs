@@ -389,12 +389,14 @@ impl Sack {
         self.reorder_deadline
     }
 
-    /// How long after a sending or an ACK a probe is due; `None`: none is (RFC 8985 section 7.2).
+    /// How long after a sending or an ACK a probe is due; `None`: none is (RFC 8985 section 7.2), or it waits for room in a
+    /// window that the peer has made smaller.
     //= docs/rfc/rfc8985.md#7.2-pto
     //= docs/rfc/rfc8985.md#7.3-one
     //= docs/rfc/rfc8985.md#7.3-rto
     pub(super) fn probe_timeout(&self, at: Outstanding, smoothed: Duration) -> Option<Duration> {
-        let quiet = !self.is_active() && self.probe.is_none() && self.board.sacked() == 0 && !self.board.is_empty();
+        let waits = self.probe.is_some() || self.probe_due.is_some();
+        let quiet = !self.is_active() && !waits && self.board.sacked() == 0 && !self.board.is_empty();
         let alone = if at.next - at.una <= at.mss { PEERS_DELAYED_ACK } else { Duration::ZERO };
         quiet.then(|| (2 * smoothed + alone).max(LEAST_PROBE_TIMEOUT))
     }
