@@ -42,7 +42,8 @@ pub struct Maps {
     /// Ports that listeners have or had: a mark stays, so that what is left of their connections is still ours.
     ports: Vec<u16>,
     connections: RefCell<HashMap<ConnectionKey, ConnectionValue>>,
-    /// Connections whose entries somebody deleted.
+    /// Connections whose entries somebody deleted, for good: the worker that had one may not have heard of it, and go on
+    /// beside a successor of another worker's.
     deleted: HashSet<ConnectionKey>,
     /// Most entries.
     room: usize,
@@ -130,7 +131,6 @@ impl Maps {
         if !fits {
             return Err(NoEntry::Full);
         }
-        self.deleted.remove(&key);
         self.write(at, Write::Insert(key, value));
         Ok(())
     }
