@@ -4,6 +4,7 @@
 //! The file counts in ticks of 10 ms: a measurement wants a second or more.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -46,6 +47,17 @@ pub fn pin(thread: Option<Pid>, core: usize) -> Result<()> {
 pub fn go_first(thread: Option<Pid>) -> Result<()> {
     let thread = thread.or_else(|| Some(rustix::thread::gettid()));
     rustix::process::setpriority_process(thread, -20).context("can't raise a thread's priority")
+}
+
+/// Has a thread run whenever it can (SCHED_FIFO), whoever runs: it has to sleep by itself most of the time.
+///
+/// # Errors
+/// When not run as root.
+pub fn go_at_once(thread: Pid) -> Result<()> {
+    let arguments = ["--fifo", "--pid", "1", &thread.as_raw_pid().to_string()];
+    let status = Command::new("chrt").args(arguments).status().context("can't run chrt (package util-linux)")?;
+    ensure!(status.success(), "`chrt {}` failed", arguments.join(" "));
+    Ok(())
 }
 
 /// Use of the CPUs between two moments.

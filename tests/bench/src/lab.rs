@@ -253,10 +253,11 @@ fn thread_napi(end: &Namespace, core: usize) -> Result<Vec<u32>> {
 }
 
 /// Before whatever else wants the core, as a softirq: the wire holds 256 frames, and the generator or the server would
-/// keep them from being taken.
+/// keep them from being taken. At the client's end at once, because an answer that finds no room there says nothing of
+/// the server.
 fn place(thread: Pid, core: usize) -> Result<()> {
     cpu::pin(Some(thread), core)?;
-    cpu::go_first(Some(thread))
+    if core == CLIENT_CORE { cpu::go_at_once(thread) } else { cpu::go_first(Some(thread)) }
 }
 
 fn kernel_threads(prefix: &str) -> Vec<Pid> {
