@@ -39,8 +39,9 @@ pub struct File {
     pub vlans: Option<Vec<Bounded<1, 4094>>>,
     /// Local ports of active opens. Default `40000-49999`; must not overlap with the kernel's own range.
     pub ephemeral_ports: Option<PortRange>,
-    /// Most connections in any state, 1 to 16,777,216. Default 65536. Sizes CONNECTIONS (169 bytes each, allocated at
-    /// start), which bounds all workers together. One in TIME_WAIT makes room for a new one, the oldest first.
+    /// Most connections in any state, 1 to 16,777,216. Default 65536. Sizes CONNECTIONS (169 bytes each, up
+    /// to 16 more between two powers of two; allocated at start), which bounds all workers together. One in TIME_WAIT
+    /// makes room for a new one, the oldest first.
     pub max_connections: Option<Bounded<1, 16_777_216>>,
     /// Most orphans, 1 to 16,777,216: connections that their application has closed and that still deliver its last
     /// bytes or wait for the peer's FIN (FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK). Beyond it the oldest is reset,

@@ -58,6 +58,9 @@ pub struct Report {
     /// Which ratios are good.
     #[serde(skip)]
     pub good: Good,
+    /// Whether its ratio is much the same in each run, so that it is held against a baseline.
+    #[serde(skip)]
+    pub steady: bool,
     /// What was done and measured, and in which unit.
     pub workload: String,
     /// The kernel's TCP (or what else the workload names as the reference).
@@ -87,7 +90,7 @@ impl Report {
         let ratio = xtcp.median / kernel.median;
         let met = good.holds(ratio, bar);
         let workload = format!("{} [{unit}]", workload.into());
-        Ok(Report { name: name.to_owned(), unit, good, workload, kernel, xtcp, ratio, bar, met })
+        Ok(Report { name: name.to_owned(), unit, good, steady: true, workload, kernel, xtcp, ratio, bar, met })
     }
 
     /// The same, for a bar that is a figure of xtcp's and not a ratio.
@@ -102,6 +105,12 @@ impl Report {
     ) -> Result<Report> {
         let reference = Summary::of(kernel)?.median;
         Report::new(name, what, (kernel, xtcp), (good, bar / reference))
+    }
+
+    /// Of which one frame lost, or one thread that came late, makes the most: it has no baseline.
+    #[must_use]
+    pub fn unsteady(self) -> Report {
+        Report { steady: false, ..self }
     }
 
     /// Writes DIRECTORY/NAME.json.
@@ -166,7 +175,8 @@ impl Baseline {
     /// When it can't be written.
     pub fn update(mut self, reports: &[Report], path: &Path) -> Result<()> {
         let rounded = |ratio: f64| (ratio * 1000.0).round() / 1000.0;
-        self.0.extend(reports.iter().map(|report| (report.name.clone(), rounded(report.ratio))));
+        let steady = reports.iter().filter(|report| report.steady);
+        self.0.extend(steady.map(|report| (report.name.clone(), rounded(report.ratio))));
         let text = serde_json::to_string_pretty(&self.0)? + "\n";
         std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
     }
@@ -237,7 +247,8 @@ mod tests {
     fn a_baseline_keeps_what_was_not_measured_again() {
         let path = std::env::temp_dir().join(format!("xtcp-baseline-{}.json", std::process::id()));
         let baseline = Baseline([("syn".to_owned(), 0.5), ("idle".to_owned(), 0.2)].into());
-        baseline.update(&[report(&[3.0], &[1.0], Good::AtMost, 1.0)], &path).unwrap();
+        let late = Report { name: "late".to_owned(), ..report(&[3.0], &[1.0], Good::AtMost, 1.0) }.unsteady();
+        baseline.update(&[report(&[3.0], &[1.0], Good::AtMost, 1.0), late], &path).unwrap();
         let read = Baseline::read(&path);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(read.unwrap(), Baseline([("syn".to_owned(), 0.333), ("idle".to_owned(), 0.2)].into()));

@@ -54,8 +54,9 @@ pub fn run_idle(_: &Options) -> Result<Vec<Report>> {
     let cpu = "1,000,000 idle connections with keepalive at 7,200 s; CPU of the daemon (the reference: 1 % of a core)";
     Ok(vec![
         Report::absolute("idle", (memory, "B"), (&[kernel.bytes], &[xtcp.bytes]), (Good::AtMost, IDLE_BAR))?,
-        Report::absolute("idle-stall", (stalls, "ms"), (&stall(&kernel), &stall(&xtcp)), (Good::AtMost, STALL_BAR))?,
-        Report::absolute("idle-cpu", (cpu, "%"), (&[CPU_BAR], &[idle_cpu]), (Good::AtMost, CPU_BAR))?,
+        Report::absolute("idle-stall", (stalls, "ms"), (&stall(&kernel), &stall(&xtcp)), (Good::AtMost, STALL_BAR))?
+            .unsteady(),
+        Report::absolute("idle-cpu", (cpu, "%"), (&[CPU_BAR], &[idle_cpu]), (Good::AtMost, CPU_BAR))?.unsteady(),
     ])
 }
 
@@ -138,8 +139,8 @@ fn idle_cpu(lab: &BenchLab) -> Result<f64> {
     Ok(ran as f64 / start.elapsed().as_nanos() as f64 * 100.0)
 }
 
-/// How many are there, in the state that is measured: all but a hundredth at least (on a slow machine the first have
-/// left TIME_WAIT when the last get there).
+/// How many are there, in the state that is measured: all but a twentieth at least (on a slow machine the first have
+/// left TIME_WAIT when the last get there, and of what the wire loses the client repeats only its SYNs).
 fn ensure_there(lab: &BenchLab, client: &mut Client, script: Script, count: usize) -> Result<u64> {
     let state = if script == Script::CloseAfter { "TIME_WAIT" } else { "ESTABLISHED" };
     let deadline = Instant::now() + SETTLE;
@@ -152,7 +153,7 @@ fn ensure_there(lab: &BenchLab, client: &mut Client, script: Script, count: usiz
             return Ok(there);
         }
         if Instant::now() > deadline {
-            if there as usize >= count - count / 100 {
+            if there as usize >= count - count / 20 {
                 return Ok(there);
             }
             bail!("{there} of {count} connections are in {state}");
